@@ -1,0 +1,109 @@
+"""The API's connections to PostgreSQL: as the role that only reads, and one organization a time.
+
+Nothing waits longer than `limits` says, and every way in which the database can be away becomes
+`DatabaseAway`, here and nowhere else.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from api.limits import ACQUIRE_S_MAX, CONNECTIONS_MAX, STATEMENT_S_MAX
+
+ROLE = "funnel_api"
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+_SETTINGS = {
+    "role": ROLE,
+    "application_name": "gulf-funnel api",
+    "default_transaction_read_only": "on",
+    "statement_timeout": str(int(STATEMENT_S_MAX * 1000)),
+    "idle_in_transaction_session_timeout": str(int(STATEMENT_S_MAX * 1000)),
+    "search_path": "public",
+    "jit": "off",
+}
+
+_AWAY = (
+    OSError,  # TimeoutError is one
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresSystemError,
+)
+_NOT_MIGRATED = (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError)
+
+
+class DatabaseAway(Exception):
+    """PostgreSQL did not answer, or not in time; `cause` is the driver's word for it."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class SchemaMissing(DatabaseAway):
+    """PostgreSQL answers, but its schema is older than this code."""
+
+
+class Database:
+    """A pool that connects when it is asked, so that the API starts and lives without it."""
+
+    def __init__(self, database_url: str) -> None:
+        self._database_url = database_url
+        self._pool: Pool | None = None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Usable inside; the connections are closed at the end."""
+        self._pool = await asyncpg.create_pool(
+            self._database_url,
+            min_size=0,
+            max_size=CONNECTIONS_MAX,
+            reset=_nothing_to_reset,
+            timeout=ACQUIRE_S_MAX,
+            command_timeout=STATEMENT_S_MAX,
+            server_settings=_SETTINGS,
+        )
+        try:
+            yield
+        finally:
+            self._pool.terminate()  # only reads could be open
+            self._pool = None
+
+    async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        """The rows of one statement, which is a transaction of its own.
+
+        Raises:
+            DatabaseAway: no answer within `ACQUIRE_S_MAX` and `STATEMENT_S_MAX`.
+        """
+        if self._pool is None:
+            raise DatabaseAway("NotOpened")
+        try:
+            # The time-out covers the release too, where a cancelled query is waited for.
+            async with self._pool.acquire(timeout=ACQUIRE_S_MAX) as connection:
+                return await connection.fetch(sql, *arguments)
+        except _AWAY as error:
+            raise DatabaseAway(type(error).__name__) from error
+        except _NOT_MIGRATED as error:
+            raise SchemaMissing(type(error).__name__) from error
+
+    @property
+    def connections(self) -> int:
+        """How many are open now."""
+        return 0 if self._pool is None else self._pool.get_size()
+
+
+def statement(name: str) -> str:
+    """The text of `sql/<name>.sql`."""
+    return (files("api") / "sql" / f"{name}.sql").read_text()
+
+
+async def _nothing_to_reset(_connection: Any) -> None:
+    """Each statement is a transaction and sets nothing beyond it: spare asyncpg's round trip."""

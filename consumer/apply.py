@@ -1,0 +1,237 @@
+"""Apply: one batch, one transaction; COMMIT is the only moment at which anything becomes true.
+
+lock the lane → prefetch → decide → write candidates, journal → compare-and-set the lane.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import orjson
+
+from consumer.decode import Batch, DeadLetter, Item, Reroute
+from consumer.store import Connection, LaneStore
+from contract.events import event_id
+from contract.journal import JournalRow, timestamp_text
+from contract.lanes import Hook, LaneRow, Published
+from contract.record import pack
+from contract.topics import Topics
+from domain.commands import UpdateCandidate
+from domain.decide import CandidateKey, Decision, Snapshot, Submission, Verdict, decide
+from domain.limits import MERGE_VERSIONS_MAX
+
+_SETTLED_LATE_MAX = timedelta(days=1)
+"""How far a sender's clock may run ahead before an old UUIDv7 could slip past deduplication."""
+
+
+class Attempt(NamedTuple):
+    """What a transaction would make true; true only if the lane's row says `after`."""
+
+    rows: list[JournalRow]
+    after: LaneRow
+
+
+class Apply:
+    """Settles batches of one deployment. Holds settings only."""
+
+    def __init__(
+        self, store: LaneStore, *, topics: Topics, deduplication: timedelta, hook: Hook
+    ) -> None:
+        self._store = store
+        self._results_topic = topics.results
+        self._deduplication = deduplication
+        self._hook = hook
+
+    async def prepare(
+        self, connection: Connection, lane: LaneRow, batch: Batch, published: Published
+    ) -> Attempt:
+        """Everything of the transaction but BEGIN and COMMIT. `lane` is locked.
+
+        Raises:
+            DataRefused: PostgreSQL does not take a candidate.
+            TryAgain: a guard did not hold.
+        """
+        submissions = [item.meaning for item in batch.items if isinstance(item.meaning, Submission)]
+        snapshot = await self._prefetch(connection, lane, submissions)
+        self._hook("after_prefetch")
+        sequences = range(lane.result_sequence + 1, lane.result_sequence + len(batch.items) + 1)
+        decision = decide(
+            submissions,
+            snapshot,
+            lane=lane.lane,
+            result_sequences=[
+                sequence
+                for sequence, item in zip(sequences, batch.items, strict=True)
+                if isinstance(item.meaning, Submission)
+            ],
+            recorded_at=lane.recorded_at,
+            recorded_at_text=timestamp_text(lane.recorded_at),
+            deduplication_horizon=self._deduplication,
+        )
+        rows = self._rows(lane, batch.items, decision)
+        after = _advanced(lane, batch, rows, published)
+        self._hook("after_decide")
+        await self._store.write_candidates(
+            connection,
+            created=decision.created,
+            updated=decision.updated,
+            recorded_at=lane.recorded_at,
+        )
+        self._hook("after_write_candidates")
+        await self._store.append(connection, rows)
+        self._hook("after_write_journal")
+        await self._store.advance(connection, lane, after)
+        return Attempt(rows, after)
+
+    async def _prefetch(
+        self, connection: Connection, lane: LaneRow, submissions: Sequence[Submission]
+    ) -> Snapshot:
+        if not submissions:
+            return Snapshot({}, {}, {})
+        settled = await self._store.settled(
+            connection,
+            list({submission.key for submission in submissions}),
+            since=lane.recorded_at - self._deduplication - _SETTLED_LATE_MAX,
+            until=lane.recorded_at,
+        )
+        commands = [s.command for s in submissions if s.command is not None]
+        keys = {(command.organization_id, command.candidate_id) for command in commands}
+        if not keys:
+            return Snapshot(settled, {}, {})
+        candidates = await self._store.candidates(connection, list(keys))
+        ranges: dict[CandidateKey, int] = {}
+        for command in commands:
+            key = (command.organization_id, command.candidate_id)
+            if not isinstance(command, UpdateCandidate) or key not in candidates:
+                continue
+            expected = command.expected_version
+            version = candidates[key]["version"]
+            if command.on_conflict == "merge" and expected is not None and expected < version:
+                after = max(expected, version - MERGE_VERSIONS_MAX)
+                ranges[key] = min(after, ranges.get(key, after))
+        if not ranges:
+            return Snapshot(settled, candidates, {})
+        history = await self._store.history(
+            connection,
+            [(*key, after, candidates[key]["version"]) for key, after in ranges.items()],
+        )
+        return Snapshot(settled, candidates, history)
+
+    def _rows(
+        self, lane: LaneRow, items: Sequence[Item], decision: Decision
+    ) -> list[JournalRow]:
+        verdicts = iter(decision.verdicts)
+        now = timestamp_text(lane.recorded_at)
+        change_sequence = lane.change_sequence
+        rows: list[JournalRow] = []
+        for index, item in enumerate(items, 1):
+            meaning = item.meaning
+            row = JournalRow(
+                lane.recorded_at,
+                lane.lane,
+                lane.journal_sequence + index,
+                lane.result_sequence + index,
+                None,
+                "command",
+                item.offset,
+                None,
+                None,
+                item.organization_id,
+                item.candidate_id,
+                item.command_id,
+                item.source,
+                item.type,
+                item.actor,
+                None, None, None, None, None, None, None,
+                item.traceparent,
+                item.tracestate,
+            )  # fmt: skip
+            if isinstance(meaning, Submission):
+                verdict = next(verdicts)
+                if verdict.change is not None:
+                    change_sequence += 1
+                rows.append(self._settled(row, meaning, verdict, change_sequence, now))
+            else:
+                rows.append(_set_aside(row, item, meaning))
+        return rows
+
+    def _settled(
+        self, row: JournalRow, submission: Submission, verdict: Verdict, sequence: int, now: str
+    ) -> JournalRow:
+        change = verdict.change
+        return row._replace(
+            identity=submission.key if verdict.settles else None,
+            digest=submission.digest,
+            outcome=verdict.outcome,
+            reason=verdict.reason,
+            version=verdict.version,
+            previous_version=verdict.previous_version,
+            details=self._details(verdict),
+            change_sequence=None if change is None else sequence,
+            change=None if change is None else _change_data(row, verdict, sequence, now),
+        )
+
+    def _details(self, verdict: Verdict) -> bytes | None:
+        details: dict[str, Any] = {}
+        if verdict.detail is not None:
+            details["detail"] = verdict.detail
+        if verdict.details is not None:
+            details.update(verdict.details)
+        if (original := verdict.original) is not None:
+            told: dict[str, Any] = {
+                "id": event_id(self._results_topic, original.lane, original.result_sequence),
+                "outcome": original.outcome,
+            }
+            if original.reason is not None:
+                told["reason"] = original.reason
+            if original.version is not None:
+                told["version"] = original.version
+            details["original"] = told
+        return orjson.dumps(details) if details else None
+
+
+def _change_data(row: JournalRow, verdict: Verdict, sequence: int, now: str) -> bytes:
+    change = verdict.change
+    assert change is not None
+    return orjson.dumps(
+        {
+            "organization_id": row.organization_id,
+            "candidate_id": row.candidate_id,
+            "version": verdict.version,
+            "previous_version": change.previous_version,
+            "changed": change.changed,
+            "state": change.state,
+            "actor": row.actor,
+            "command_id": row.command_id,
+            "command_source": row.command_source,
+            "sequence": sequence,
+            "recorded_at": now,
+        }
+    )
+
+
+def _set_aside(row: JournalRow, item: Item, meaning: Reroute | DeadLetter) -> JournalRow:
+    if isinstance(meaning, Reroute):
+        details: dict[str, Any] = {"to_partition": meaning.home}
+        kind = "reroute"
+    else:
+        details = {"error_code": meaning.code, "error_detail": meaning.detail}
+        kind = "dead_letter"
+    return row._replace(kind=kind, details=orjson.dumps(details), forward=pack(item.record))
+
+
+def _advanced(
+    lane: LaneRow, batch: Batch, rows: Sequence[JournalRow], published: Published
+) -> LaneRow:
+    last = batch.items[-1]
+    return lane._replace(
+        next_offset=batch.next_offset,
+        last_record_offset=last.offset,
+        last_record_timestamp=last.record.timestamp,
+        last_record_digest=batch.last_digest,
+        journal_sequence=lane.journal_sequence + len(rows),
+        result_sequence=lane.result_sequence + len(rows),
+        change_sequence=lane.change_sequence + sum(row.change is not None for row in rows),
+        published_result_sequence=max(lane.published_result_sequence, published.result_sequence),
+        published_end_offset=max(lane.published_end_offset, published.end_offset),
+    )

@@ -1,0 +1,360 @@
+"""A lane: poll → decode → apply → offer, for one partition and one epoch of ownership.
+
+What the lane believes is only ever what the lane row said last. After any failure the row is read
+again under its lock, and decides: done, to be done again, or somebody else's.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from consumer.apply import Apply, Attempt
+from consumer.decode import Batch, DeadLetter, Decoder, record_digest
+from consumer.metrics import LaneMetrics
+from consumer.partitions import JournalPartitions
+from consumer.ports import Outbox
+from consumer.source import FETCH_WAIT, Source, SourceAway, partitions_changed
+from consumer.store import DataRefused, LaneStore, StoreAway, TryAgain
+from contract.lanes import Hook, LaneLost, LaneRow
+from domain.limits import APPLY_TRIES_MAX, WATCHDOG_REBUILDS_MAX
+
+_RETRY_FIRST, _RETRY_MAX = 0.05, 2.0
+_HOUSEKEEPING = timedelta(seconds=5)
+_DRAIN_WITHIN = timedelta(seconds=5)
+
+log = structlog.get_logger("consumer")
+
+
+class LaneStuck(Exception):
+    """No progress with real lag, again after the client was rebuilt: the process must restart."""
+
+
+class LaneStopped(Exception):
+    """Asked to stop while waiting for PostgreSQL or Kafka: nothing is in hand."""
+
+
+class Lane:
+    """Runs one lane until it is asked to stop or ends by an exception."""
+
+    def __init__(
+        self,
+        *,
+        lane: int,
+        owner_epoch: int,
+        source: Callable[[], Source],
+        decoder: Decoder,
+        apply: Apply,
+        store: LaneStore,
+        partitions: JournalPartitions,
+        outbox: Outbox,
+        metrics: LaneMetrics,
+        watchdog: timedelta,
+        hook: Hook,
+    ) -> None:
+        self.lane = lane
+        self.owner_epoch = owner_epoch
+        self._new_source = source
+        self._source = source()
+        self._decoder = decoder
+        self._apply = apply
+        self._store = store
+        self._partitions = partitions
+        self._outbox = outbox
+        self._metrics = metrics
+        self._watchdog = watchdog
+        self._hook = hook
+        self._stopping = asyncio.Event()
+        self._row: LaneRow | None = None
+        self._failures = 0
+        self._progress_at = time.monotonic()
+        self._rebuilds = 0
+
+    def stop(self) -> None:
+        """Finish the batch in hand, publish it, end."""
+        self._stopping.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Was it asked to stop?"""
+        return self._stopping.is_set()
+
+    async def wait_for_stop(self, at_most: timedelta) -> None:
+        """Returns when asked to stop, or after `at_most`."""
+        await self._unless_stopping(asyncio.sleep(at_most.total_seconds()))
+
+    async def run(self) -> None:
+        """Take over, then work until stopped.
+
+        Raises:
+            LaneLost: another owner has the lane.
+            LaneHalted: going on would break a promise.
+            LaneStuck: the watchdog gave up.
+        """
+        publishing = asyncio.create_task(self._outbox.run(), name=f"publish-{self.lane}")
+        working = asyncio.create_task(self._work(), name=f"apply-{self.lane}")
+        try:
+            await asyncio.wait({publishing, working}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (working, publishing):
+                task.cancel()
+            ended = await asyncio.gather(working, publishing, return_exceptions=True)
+            await self._source.stop()
+        for outcome in ended:
+            if isinstance(outcome, BaseException) and not isinstance(
+                outcome, asyncio.CancelledError
+            ):
+                raise outcome
+
+    async def _work(self) -> None:
+        await self._unless_stopping(self._outbox.recovered())
+        if self._stopping.is_set():
+            return
+        row = await self._reload()
+        await self._start_source(row)
+        housekeeping = asyncio.create_task(self._housekeep())
+        try:
+            while not self._stopping.is_set():
+                row = await self._run_once(row)
+                self._row = row
+            await self._hand_over(row)
+        except LaneStopped:
+            return
+        finally:
+            housekeeping.cancel()
+            await asyncio.gather(housekeeping, return_exceptions=True)
+
+    async def _run_once(self, row: LaneRow) -> LaneRow:
+        """One batch, from poll to offer; the lane row as it is afterwards."""
+        try:
+            records = await self._source.poll(FETCH_WAIT)
+        except SourceAway as error:
+            await self._pause(str(error))
+            return row
+        self._hook("after_poll")
+        total = self._source.partitions_total()
+        if total is not None and total != row.partitions_total:
+            raise partitions_changed(row, total)
+        if not records:
+            await self._watch(row)
+            return row
+        self._note_back()
+        self._progress_at, self._rebuilds = time.monotonic(), 0
+        started = time.perf_counter()
+        batch = self._decoder.decode(records, self._source.position)
+        after = await self._settle(row, batch)
+        if after.next_offset != batch.next_offset:
+            self._source.seek(after.next_offset)
+        self._metrics.batch(
+            records=len(records), seconds=time.perf_counter() - started,
+            lag=self._source.lag_seen(),
+            backlog=after.result_sequence - self._outbox.published.result_sequence,
+        )  # fmt: skip
+        return after
+
+    async def _settle(self, row: LaneRow, batch: Batch) -> LaneRow:
+        """Apply a batch; halve it where PostgreSQL refuses data, until the one item is alone."""
+        try:
+            return await self._settle_whole(row, batch)
+        except DataRefused as error:
+            if len(batch.items) == 1:
+                item = batch.items[0]
+                refused = DeadLetter("apply_failed", f"The database refuses it ({error}).")
+                return await self._settle_whole(
+                    row, batch._replace(items=[item._replace(meaning=refused)])
+                )
+        middle = len(batch.items) // 2
+        first, rest = batch.items[:middle], batch.items[middle:]
+        between = rest[0].offset
+        row = await self._settle(
+            row, Batch(first, between, record_digest(first[-1].record))
+        )
+        if row.next_offset != between:
+            return row
+        return await self._settle(row, batch._replace(items=rest))
+
+    async def _settle_whole(self, row: LaneRow, batch: Batch) -> LaneRow:
+        """One transaction, tried again until the lane row says that it happened.
+
+        Raises:
+            DataRefused: see `_settle`.
+            LaneLost: the row has another epoch.
+        """
+        tries = 0
+        while True:
+            attempts: list[Attempt] = []
+            try:
+                await self._partitions.demand(row.recorded_at)
+                # Shielded: a COMMIT that has begun is awaited, whoever wants to leave.
+                done = await asyncio.shield(self._transact(row, batch, attempts))
+            except TryAgain as error:
+                tries += 1
+                if tries >= APPLY_TRIES_MAX:
+                    await self._pause(str(error))
+                    tries = 0
+                else:
+                    await asyncio.sleep(random.uniform(0, 0.02 * 2**tries))
+            except StoreAway as error:
+                await self._pause(str(error))
+            else:
+                if done is not None:
+                    self._note_back()
+                    await self._outbox.offer(done.rows)
+                    self._metrics.settled(done.rows)
+                    return done.after
+            current = await self._reload()
+            if attempts and _same_place(current, attempts[0].after):
+                # The COMMIT whose answer was lost did happen.
+                await self._outbox.offer(attempts[0].rows)
+                self._metrics.settled(attempts[0].rows)
+                return attempts[0].after
+            if not _same_place(current, row):
+                return current
+            row = current
+
+    async def _transact(
+        self, row: LaneRow, batch: Batch, attempts: list[Attempt]
+    ) -> Attempt | None:
+        """The lane transaction; None if the row is not as this lane believes."""
+        async with self._store.transaction() as connection:
+            self._hook("after_begin")
+            locked = await self._store.lock(connection, self.lane)
+            if locked.owner_epoch != self.owner_epoch:
+                raise LaneLost(self.lane)
+            if not _same_place(locked, row):
+                return None
+            attempt = await self._apply.prepare(
+                connection, locked, batch, self._outbox.published
+            )
+            attempts.append(attempt)
+            self._hook("before_commit")
+        self._hook("after_commit")
+        return attempt
+
+    async def _reload(self) -> LaneRow:
+        """The lane row, read under its lock so that no COMMIT of ours can still be on its way."""
+        while True:
+            try:
+                async with self._store.transaction() as connection:
+                    row = await self._store.lock(connection, self.lane)
+            except (StoreAway, TryAgain) as error:
+                await self._pause(str(error))
+                continue
+            self._note_back()
+            if row.owner_epoch != self.owner_epoch:
+                raise LaneLost(self.lane)
+            self._row = row
+            return row
+
+    async def _start_source(self, row: LaneRow) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._source.start(row)
+            except SourceAway as error:
+                await self._source.stop()
+                self._source = self._new_source()
+                await self._pause(str(error))
+            else:
+                self._note_back()
+                return
+
+    async def _hand_over(self, row: LaneRow) -> None:
+        """Everything published and noted, so that the next owner starts without a tail to mend."""
+        try:
+            async with asyncio.timeout(_DRAIN_WITHIN.total_seconds()):
+                await self._outbox.published_up_to(row.result_sequence)
+                await self._note_published(row)
+                await self._source.commit_offset(row.next_offset)
+        except (TimeoutError, StoreAway, TryAgain, SourceAway) as error:
+            log.info(
+                "handed over with a backlog", action="handover_incomplete", lane=self.lane,
+                error=type(error).__name__,
+            )  # fmt: skip
+
+    async def _housekeep(self) -> None:
+        """Every few seconds: what was published, the group's offset, partitions, the watchdog."""
+        noted = committed = -1
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING.total_seconds())
+            row = self._row
+            if row is None:
+                continue
+            try:
+                if self._outbox.published.result_sequence > max(
+                    noted, row.published_result_sequence
+                ):
+                    noted = self._outbox.published.result_sequence
+                    await self._note_published(row)
+                if row.next_offset != committed:
+                    await self._source.commit_offset(row.next_offset)
+                    committed = row.next_offset
+            except (StoreAway, TryAgain, SourceAway) as error:
+                log.debug("housekeeping put off", action="housekeeping_failed", error=str(error))
+
+    async def _note_published(self, row: LaneRow) -> None:
+        published = self._outbox.published
+        await self._store.note_published(
+            row._replace(
+                published_result_sequence=published.result_sequence,
+                published_end_offset=published.end_offset,
+            )
+        )
+
+    async def _watch(self, row: LaneRow) -> None:
+        """No progress with real lag: rebuild the client; again and again: give up."""
+        if time.monotonic() - self._progress_at < self._watchdog.total_seconds():
+            return
+        try:
+            lag = await self._source.lag()
+        except SourceAway as error:
+            await self._pause(str(error))
+            return
+        self._progress_at = time.monotonic()
+        if lag == 0:
+            return
+        if self._rebuilds >= WATCHDOG_REBUILDS_MAX:
+            raise LaneStuck(f"lane {self.lane} makes no progress with {lag} offsets to go")
+        self._rebuilds += 1
+        log.warning("client rebuilt", action="source_rebuilt", lane=self.lane, lag=lag)
+        await self._source.stop()
+        self._source = self._new_source()
+        await self._start_source(row)
+
+    async def _pause(self, cause: str) -> None:
+        """Wait with capped, jittered back-off; one log line for each change of state."""
+        if self._failures == 0:
+            log.warning("lane paused", action="lane_paused", lane=self.lane, cause=cause)
+            self._metrics.paused(True)
+        delay = min(_RETRY_FIRST * 2**self._failures, _RETRY_MAX) * random.uniform(0.5, 1)
+        self._failures += 1
+        await self._unless_stopping(asyncio.sleep(delay))
+        if self._stopping.is_set():
+            raise LaneStopped
+
+    def _note_back(self) -> None:
+        if self._failures:
+            log.info("lane goes on", action="lane_resumed", lane=self.lane)
+            self._metrics.paused(False)
+        self._failures = 0
+
+    async def _unless_stopping(self, awaited: Coroutine[Any, Any, None]) -> None:
+        """Await something, or the wish to stop, whichever comes first."""
+        tasks = {asyncio.ensure_future(awaited), asyncio.ensure_future(self._stopping.wait())}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def _same_place(a: LaneRow, b: LaneRow) -> bool:
+    """The compare of compare-and-set."""
+    return (a.owner_epoch, a.next_offset, a.journal_sequence) == (
+        b.owner_epoch,
+        b.next_offset,
+        b.journal_sequence,
+    )

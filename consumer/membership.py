@@ -1,0 +1,101 @@
+"""Who consumes which lane: leases in PostgreSQL, not a Kafka group.
+
+A consumer is alive while its lease in `consumers` is in the future. Lanes of the dead are claimed
+under a new epoch, and the epoch, not the lease, is what keeps a misjudged owner from doing harm.
+"""
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import NamedTuple
+
+import asyncpg
+
+from consumer.sqlfiles import statement
+from consumer.store import translated
+from contract.lanes import LaneEnded
+
+_HEARTBEAT = statement("heartbeat")
+_LANES_OWNED = statement("lanes_owned")
+_CLAIM_LANES = statement("claim_lanes")
+_RELEASE_LANE = statement("release_lane")
+_NOTE_HALTED = statement("note_halted")
+_CREATE_LANES = statement("create_lanes")
+_LEAVE = statement("leave")
+
+
+class OtherTopics(Exception):
+    """The lanes in PostgreSQL were made for other topics or another cluster."""
+
+
+class Claim(NamedTuple):
+    """A lane, ours from this epoch on."""
+
+    lane: int
+    owner_epoch: int
+
+
+class Membership:
+    """This process among the consumers."""
+
+    def __init__(self, pool: asyncpg.Pool, *, consumer_id: str, lease: timedelta) -> None:
+        self._pool = pool
+        self._consumer_id = consumer_id
+        self._lease = lease
+
+    async def create_lanes(
+        self, *, partitions_total: int, commands_topic: str, cluster_id: str
+    ) -> None:
+        """Writes the lane rows of a new deployment, or compares with those of an old one.
+
+        Raises:
+            OtherTopics: the number of partitions, the topic or the cluster differs.
+        """
+        with translated():
+            await self._pool.execute(_CREATE_LANES, partitions_total, commands_topic, cluster_id)
+            known = await self._pool.fetch(
+                "SELECT DISTINCT partitions_total, commands_topic, cluster_id FROM lanes"
+            )
+        for total, topic, cluster in known:
+            if (total, topic, cluster) != (partitions_total, commands_topic, cluster_id):
+                raise OtherTopics(
+                    f"PostgreSQL remembers {total} partitions of {topic} on cluster {cluster};"
+                    f" found are {partitions_total} of {commands_topic} on {cluster_id}"
+                )
+
+    async def heartbeat(self) -> list[str]:
+        """Renews the lease; the ids of all that are alive, sorted, this one among them."""
+        with translated():
+            return [row[0] for row in await self._pool.fetch(_HEARTBEAT, self._consumer_id, self._lease)]
+
+    async def lanes_total(self) -> int:
+        with translated():
+            return len(await self._pool.fetch(_LANES_OWNED))
+
+    async def claim(self, held: Collection[int], lanes_max: int) -> list[Claim]:
+        """Takes up to `lanes_max` lanes whose owner is gone."""
+        with translated():
+            rows = await self._pool.fetch(
+                _CLAIM_LANES, self._consumer_id, list(held), lanes_max
+            )
+        return [Claim(*row) for row in rows]
+
+    async def release(self, claim: Claim) -> None:
+        """Hands a lane over at once."""
+        with translated():
+            await self._pool.execute(_RELEASE_LANE, *claim)
+
+    async def note_halted(self, claim: Claim, ended: LaneEnded | None) -> None:
+        """Keeps the cause where operators look for it, or clears it."""
+        with translated():
+            await self._pool.execute(_NOTE_HALTED, *claim, str(ended) if ended else None)
+
+    async def leave(self) -> None:
+        """Gives up the lease."""
+        with translated():
+            await self._pool.execute(_LEAVE, self._consumer_id)
+
+
+def fair_share(consumer_id: str, alive: list[str], lanes_total: int) -> int:
+    """How many lanes this consumer should have; the shares of all add up to `lanes_total`."""
+    each, left_over = divmod(lanes_total, len(alive))
+    return each + (alive.index(consumer_id) < left_over)

@@ -1,0 +1,234 @@
+"""Source: the commands of one lane, read by the only aiokafka consumer of this room.
+
+The position is ours: it is where the last poll ended, and a poll that raised or was cancelled
+seeks back to it, because aiokafka would go on behind records that it never handed out.
+"""
+
+import asyncio
+import gzip
+import zlib
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import cramjam
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import (
+    CorruptRecordException,
+    KafkaError,
+    OffsetOutOfRangeError,
+    UnsupportedCodecError,
+)
+
+from consumer.decode import KafkaRecord, record_digest
+from contract.lanes import LaneHalted, LaneRow
+from contract.record import SourceRecord
+from contract.topics import Topics
+
+FETCH_WAIT = timedelta(milliseconds=50)
+_ANSWER_WITHIN = timedelta(seconds=10)
+_RECREATED = (
+    "The commands topic was deleted and created again, or is another one. Restore it, or move"
+    " the lanes to it with a decision about the commands that are lost"
+)
+# Whatever a broken or hostile record batch makes the decoders raise.
+_UNREADABLE = (
+    CorruptRecordException,
+    UnsupportedCodecError,
+    cramjam.DecompressionError,
+    zlib.error,
+    gzip.BadGzipFile,
+    EOFError,
+    ValueError,
+    LookupError,
+)
+
+
+class SourceAway(Exception):
+    """Kafka does not answer, or not usefully; asking again later may help."""
+
+
+class Source:
+    """One partition of the commands topic, assigned by hand, read committed."""
+
+    def __init__(
+        self, *, lane: int, topics: Topics, kafka: Mapping[str, Any], records_max: int
+    ) -> None:
+        self._lane = lane
+        self._partition = TopicPartition(topics.commands, lane)
+        self._records_max = records_max
+        self._consumer = AIOKafkaConsumer(
+            **kafka,
+            group_id=topics.group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            check_crcs=True,
+            fetch_max_wait_ms=int(FETCH_WAIT.total_seconds() * 1000),
+            max_partition_fetch_bytes=1024 * 1024,
+            request_timeout_ms=int(_ANSWER_WITHIN.total_seconds() * 1000),
+            metadata_max_age_ms=10_000,
+        )
+        self.position = 0
+
+    async def start(self, row: LaneRow) -> None:
+        """Stand at the lane's next offset, once the topic proves to be the one it knows.
+
+        Raises:
+            SourceAway: Kafka does not answer.
+            LaneHalted: another topic, another number of partitions, or records are gone.
+        """
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN.total_seconds()):
+                await self._consumer.start()
+                self._consumer.assign([self._partition])
+                self._demand_partitions(row)
+                first = await self._offset("beginning_offsets")
+                end = await self._offset("end_offsets")
+                self._demand_offset(row, first, end)
+                if row.last_record_offset is not None and row.last_record_offset >= first:
+                    await self._demand_same_record(row)
+                self._seek(row.next_offset)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise SourceAway(type(error).__name__) from error
+
+    async def poll(self, wait: timedelta) -> Sequence[KafkaRecord]:
+        """What is there, at most `records_max`; after `wait` perhaps nothing.
+
+        Raises:
+            SourceAway: Kafka does not answer.
+            LaneHalted: the offset is gone, or a record batch cannot be read.
+        """
+        try:
+            polled = await self._consumer.getmany(
+                self._partition,
+                timeout_ms=int(wait.total_seconds() * 1000),
+                max_records=self._records_max,
+            )
+            self.position = await self._consumer.position(self._partition)
+        except OffsetOutOfRangeError as error:
+            self._seek(self.position)
+            raise _records_gone(self._lane, self.position) from error
+        except _UNREADABLE as error:
+            self._seek(self.position)
+            raise LaneHalted(
+                self._lane,
+                f"the record batch at or behind offset {self.position} cannot be read"
+                f" ({type(error).__name__})",
+                "Repair the partition on the broker, then the lane goes on by itself",
+            ) from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            self._seek(self.position)
+            raise SourceAway(type(error).__name__) from error
+        except BaseException:
+            self._seek(self.position)
+            raise
+        return polled.get(self._partition, [])
+
+    def seek(self, offset: int) -> None:
+        """Stand somewhere else: what was polled behind `offset` is read again."""
+        self._seek(offset)
+
+    def partitions_total(self) -> int | None:
+        """How many partitions the topic has by the newest metadata, None if not known."""
+        partitions = self._consumer.partitions_for_topic(self._partition.topic)
+        return len(partitions) if partitions else None
+
+    async def lag(self) -> int:
+        """Offsets up to the stable end; 0 also where only control records are left.
+
+        Raises:
+            SourceAway: Kafka does not answer.
+        """
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN.total_seconds()):
+                return max(0, await self._offset("end_offsets") - self.position)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise SourceAway(type(error).__name__) from error
+
+    def lag_seen(self) -> int:
+        """The lag as of the last fetch, without asking."""
+        stable = self._consumer.last_stable_offset(self._partition)
+        return max(0, (stable or 0) - self.position)
+
+    async def commit_offset(self, offset: int) -> None:
+        """Tell lag tools. Nothing of ours reads it; the lane row is the truth.
+
+        Raises:
+            SourceAway: Kafka does not answer.
+        """
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN.total_seconds()):
+                await self._consumer.commit({self._partition: offset})
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise SourceAway(type(error).__name__) from error
+
+    async def stop(self) -> None:
+        """Leave, within a bound; a client that does not answer is left to the collector."""
+        try:
+            async with asyncio.timeout(5):
+                await self._consumer.stop()
+        except (KafkaError, OSError, TimeoutError):
+            return
+
+    def _seek(self, offset: int) -> None:
+        self.position = offset
+        self._consumer.seek(self._partition, offset)
+
+    async def _offset(self, ask: str) -> int:
+        offsets = await getattr(self._consumer, ask)([self._partition])
+        return int(offsets[self._partition])
+
+    def _demand_partitions(self, row: LaneRow) -> None:
+        total = self.partitions_total()
+        if total is not None and total != row.partitions_total:
+            raise partitions_changed(row, total)
+
+    def _demand_offset(self, row: LaneRow, first: int, end: int) -> None:
+        if row.next_offset > end:
+            raise LaneHalted(
+                self._lane,
+                f"the next offset is {row.next_offset}, the topic ends at {end}",
+                _RECREATED,
+            )
+        if row.next_offset < first:
+            raise _records_gone(self._lane, row.next_offset)
+
+    async def _demand_same_record(self, row: LaneRow) -> None:
+        """The record read last must still be there, unchanged."""
+        assert row.last_record_offset is not None
+        self._seek(row.last_record_offset)
+        while True:
+            polled = await self._consumer.getmany(self._partition, timeout_ms=200, max_records=1)
+            found = polled.get(self._partition)
+            if found:
+                break
+            if await self._consumer.position(self._partition) > row.last_record_offset:
+                raise LaneHalted(self._lane, "the record read last is not there", _RECREATED)
+        record = found[0]
+        source = SourceRecord(record.key, record.value, record.headers, record.timestamp)
+        if (
+            record.offset != row.last_record_offset
+            or record.timestamp != row.last_record_timestamp
+            or record_digest(source) != row.last_record_digest
+        ):
+            raise LaneHalted(self._lane, "the record read last is another one now", _RECREATED)
+
+
+def partitions_changed(row: LaneRow, total: int) -> LaneHalted:
+    """The topic has another number of partitions than the lanes remember."""
+    return LaneHalted(
+        row.lane,
+        f"the commands topic has {total} partitions, the lanes were made for"
+        f" {row.partitions_total}",
+        "The number is fixed for the life of the topics: recreate the topic as it was",
+    )
+
+
+def _records_gone(lane: int, offset: int) -> LaneHalted:
+    return LaneHalted(
+        lane,
+        f"the broker no longer has offset {offset}",
+        "Commands expired before they were read: raise the topic's retention, find out from the"
+        " senders what is missing, then move the lane on",
+    )

@@ -1,0 +1,5 @@
+-- Remembers how far the output got when no lane transaction comes along to carry it.
+UPDATE lanes
+SET published_result_sequence = greatest(published_result_sequence, $3),
+    published_end_offset = greatest(published_end_offset, $4)
+WHERE lane = $1 AND owner_epoch = $2

@@ -1,0 +1,299 @@
+"""The lane's seam to PostgreSQL: one transaction a batch, and the one place for driver errors.
+
+    StoreError
+    ├── StoreAway      no answer, or not able to write now: wait and ask again
+    ├── TryAgain       a deadlock, a guard, a serialization failure: fresh reads may succeed
+    └── DataRefused    the statement that writes candidates does not take this data
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias, cast
+
+import asyncpg
+import orjson
+from asyncpg.pool import PoolConnectionProxy
+
+from consumer.sqlfiles import statement
+from contract.journal import COLUMNS, JournalRow, timestamp_text
+from contract.lanes import LaneRow
+from domain.candidate import CandidateState
+from domain.decide import CandidateKey, Settled
+
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+_AWAY = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.PostgresSystemError,
+    asyncpg.CannotConnectNowError,
+)
+_AGAIN = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+)
+_REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
+_CANDIDATE_COLUMNS = (
+    "organization_id", "candidate_id", "first_name", "last_name", "email", "phone", "status",
+    "pipeline_stage", "rating", "source", "tags", "attributes", "version",
+)  # fmt: skip
+
+
+class StoreError(Exception):
+    """PostgreSQL did not do what was asked."""
+
+
+class StoreAway(StoreError):
+    """PostgreSQL is away, read-only, full or too slow."""
+
+
+class TryAgain(StoreError):
+    """Somebody was in the way; the same batch may succeed from fresh reads."""
+
+
+class DataRefused(StoreError):
+    """PostgreSQL refuses to store a candidate that our rules found valid."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Driver errors in, ours out. What is not listed here is a fault of ours and goes through."""
+    try:
+        yield
+    except _AGAIN as error:
+        raise TryAgain(type(error).__name__) from error
+    except _AWAY as error:
+        raise StoreAway(f"{type(error).__name__}") from error
+
+
+async def open_pool(database_url: str, *, lease: timedelta, lanes_max: int) -> asyncpg.Pool:
+    """Connections for lane work: session time-outs end well before a lease does.
+
+    Args:
+        lanes_max: how many lanes this process may own; each needs one connection at a time.
+    """
+    bound = f"{int(lease.total_seconds() * 1000 * 0.8)}ms"
+    with translated():
+        return await asyncpg.create_pool(
+            database_url,
+            min_size=1,
+            max_size=lanes_max + 3,
+            init=_prepare,
+            reset=_keep,
+            command_timeout=lease.total_seconds(),
+            timeout=10,
+            max_inactive_connection_lifetime=300,
+            server_settings={
+                "role": "funnel_consumer",
+                "application_name": "funnel consume",
+                "jit": "off",
+                "timezone": "UTC",
+                "plan_cache_mode": "force_generic_plan",
+                "synchronous_commit": "on",
+                "lock_timeout": bound,
+                "idle_in_transaction_session_timeout": bound,
+                "transaction_timeout": bound,
+                "tcp_keepalives_idle": "5",
+                "tcp_keepalives_interval": "2",
+                "tcp_keepalives_count": "3",
+            },
+        )
+
+
+async def _keep(_: Connection) -> None:
+    """Nothing to reset: our sessions set nothing, so a release costs no round trip."""
+
+
+async def _prepare(connection: Connection) -> None:
+    await connection.set_type_codec(
+        "json", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes
+    )
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        format="binary",
+        encoder=lambda value: b"\x01" + orjson.dumps(value),
+        decoder=lambda raw: orjson.loads(raw[1:]),
+    )
+
+
+class LaneStore:
+    """Statements of one lane transaction, in the order in which they run."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """BEGIN … COMMIT. Raises StoreError; after StoreAway the COMMIT may have happened."""
+        with translated():
+            async with self._pool.acquire(timeout=10) as connection, connection.transaction():
+                yield connection
+
+    async def lock(self, connection: Connection, lane: int) -> LaneRow:
+        row = await connection.fetchrow(_LOCK_LANE, lane)
+        if row is None:
+            raise StoreAway("the lane's row is missing")
+        return LaneRow(*row)
+
+    async def settled(
+        self, connection: Connection, keys: Sequence[str], *, since: datetime, until: datetime
+    ) -> dict[str, Settled]:
+        rows = await connection.fetch(_SETTLED, keys, since, until)
+        return {row[0].hex: Settled(*row[1:]) for row in map(tuple, rows)}
+
+    async def candidates(
+        self, connection: Connection, keys: Sequence[CandidateKey]
+    ) -> dict[CandidateKey, CandidateState]:
+        rows = await connection.fetch(_CANDIDATES, *_columns(keys, 2))
+        states: dict[CandidateKey, CandidateState] = {}
+        for row in rows:
+            state = dict(row)
+            key = state["organization_id"], state["candidate_id"] = str(row[0]), str(row[1])
+            state["created_at"] = timestamp_text(state["created_at"])
+            state["updated_at"] = timestamp_text(state["updated_at"])
+            states[key] = cast(CandidateState, state)
+        return states
+
+    async def history(
+        self, connection: Connection, ranges: Sequence[tuple[str, str, int, int]]
+    ) -> dict[CandidateKey, dict[int, frozenset[str]]]:
+        history: dict[CandidateKey, dict[int, frozenset[str]]] = {}
+        for row in await connection.fetch(_HISTORY, *_columns(ranges, 4)):
+            versions = history.setdefault((str(row[0]), str(row[1])), {})
+            versions[row[2]] = frozenset(row[3])
+        return history
+
+    async def write_candidates(
+        self,
+        connection: Connection,
+        *,
+        created: Sequence[CandidateState],
+        updated: Sequence[tuple[int, CandidateState]],
+        recorded_at: datetime,
+    ) -> None:
+        """Each touched candidate once, guarded by the version that the decision saw.
+
+        Raises:
+            TryAgain: a candidate is not as it was seen.
+            DataRefused: PostgreSQL does not take the data.
+        """
+        try:
+            if created:
+                done = await connection.execute(
+                    _INSERT_CANDIDATES, *_state_columns(created), recorded_at
+                )
+                _demand(done, len(created))
+            if updated:
+                done = await connection.execute(
+                    _UPDATE_CANDIDATES,
+                    *_state_columns([state for _, state in updated]),
+                    recorded_at,
+                    [seen for seen, _ in updated],
+                )
+                _demand(done, len(updated))
+        except _REFUSED as error:
+            raise DataRefused(type(error).__name__) from error
+
+    async def append(self, connection: Connection, rows: Sequence[JournalRow]) -> None:
+        """The journal by COPY, all rows of one instant; raw dead letters beside it.
+
+        Straight into the month's partition: no routing, and COPY is refused on the parent, where
+        row-level security is on.
+        """
+        dead = [row for row in rows if row.kind == "dead_letter"]
+        if dead:
+            await connection.copy_records_to_table(
+                "dead_letters", records=map(_dead_letter, dead), columns=_DEAD_LETTER_COLUMNS
+            )
+            rows = [row._replace(forward=None) if row.kind == "dead_letter" else row for row in rows]
+        partition = f"journal_{rows[0].recorded_at:%Y_%m}"
+        await connection.copy_records_to_table(partition, records=rows, columns=COLUMNS)
+
+    async def advance(
+        self, connection: Connection, before: LaneRow, after: LaneRow
+    ) -> None:
+        """The compare-and-set. Raises TryAgain if the row is not as it was locked."""
+        done = await connection.execute(
+            _ADVANCE_LANE,
+            before.lane, before.owner_epoch, before.next_offset, before.journal_sequence,
+            after.next_offset, after.journal_sequence, after.result_sequence,
+            after.change_sequence, after.last_record_offset, after.last_record_timestamp,
+            after.last_record_digest, after.recorded_at, after.published_result_sequence,
+            after.published_end_offset,
+        )  # fmt: skip
+        _demand(done, 1)
+
+    async def note_published(self, row: LaneRow) -> None:
+        with translated():
+            await self._pool.execute(
+                _NOTE_PUBLISHED,
+                row.lane,
+                row.owner_epoch,
+                row.published_result_sequence,
+                row.published_end_offset,
+            )
+
+    async def ensure_partitions(self, ahead: timedelta) -> datetime:
+        """Makes journal partitions for `ahead` from now; tells up to when they reach."""
+        with translated():
+            return cast(datetime, await self._pool.fetchval(_ENSURE_PARTITIONS, ahead))
+
+
+def _demand(command_tag: str, expected: int) -> None:
+    if int(command_tag.rpartition(" ")[2]) != expected:
+        raise TryAgain("a guard did not hold")
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
+
+
+def _state_columns(states: Sequence[CandidateState]) -> list[list[Any]]:
+    rows = cast(Sequence[dict[str, Any]], states)
+    columns = {name: [row[name] for row in rows] for name in _CANDIDATE_COLUMNS}
+    columns["tags"] = [_array_literal(tags) for tags in columns["tags"]]
+    return list(columns.values())
+
+
+def _array_literal(items: Sequence[str]) -> str:
+    """PostgreSQL's text form of a text array: unnest would flatten an array of arrays."""
+    if not items:
+        return "{}"
+    quoted = (item.replace("\\", "\\\\").replace('"', '\\"') for item in items)
+    return '{"' + '","'.join(quoted) + '"}'
+
+
+_DEAD_LETTER_COLUMNS = (
+    "lane", "result_sequence", "recorded_at", "source_offset", "error_code", "error_detail",
+    "organization_id", "record",
+)  # fmt: skip
+
+
+def _dead_letter(row: JournalRow) -> tuple[Any, ...]:
+    details = orjson.loads(row.details or b"{}")
+    return (
+        row.lane, row.result_sequence, row.recorded_at, row.source_offset,
+        details["error_code"], details["error_detail"], row.organization_id, row.forward,
+    )  # fmt: skip
+
+
+_LOCK_LANE = statement("lock_lane")
+_ADVANCE_LANE = statement("advance_lane")
+_NOTE_PUBLISHED = statement("note_published")
+_SETTLED = statement("settled")
+_CANDIDATES = statement("candidates")
+_HISTORY = statement("history")
+_INSERT_CANDIDATES = statement("insert_candidates")
+_UPDATE_CANDIDATES = statement("update_candidates")
+_ENSURE_PARTITIONS = statement("ensure_partitions")

@@ -1,0 +1,202 @@
+"""Output events as pure functions of a journal row (CONTRACT.md 5).
+
+Every event of a partition of results or changes carries its sequence as `ce_id`, `ce_sequence`
+and `data.sequence`; the bytes depend on the row, the topic names and the source, nothing else.
+"""
+
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import orjson
+
+from contract.journal import JournalRow, timestamp_text
+from contract.record import SourceRecord, unpack
+from contract.topics import OUTPUT_MESSAGE_BYTES_MAX, Topics
+
+SETTLED = "candidate.command.settled.v1"
+REROUTED = "candidate.command.rerouted.v1"
+DEAD_LETTERED = "candidate.command.dead-lettered.v1"
+CREATED = "candidate.created.v1"
+UPDATED = "candidate.updated.v1"
+
+SCHEMA_URI = "urn:gulf-funnel:schema:"
+DEFAULT_SOURCE = "/gulf-funnel/candidates"
+
+_HEADERS_ROOM = 64 * 1024
+"""What a dead letter's own headers and Kafka's framing may add: a guess with a wide margin."""
+_FIXED = [("ce_specversion", b"1.0"), ("content-type", b"application/json")]
+_TYPES = {
+    event_type: (
+        ("ce_type", event_type.encode()),
+        ("ce_dataschema", (SCHEMA_URI + event_type).encode()),
+    )
+    for event_type in (SETTLED, REROUTED, DEAD_LETTERED, CREATED, UPDATED)
+}
+
+
+class OutputRecord(NamedTuple):
+    """One record to be written: where, and what. `timestamp` in milliseconds."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    timestamp: int
+
+
+class EventBuilder:
+    """Turns journal rows into the records of one deployment."""
+
+    def __init__(self, topics: Topics, source: str = DEFAULT_SOURCE) -> None:
+        self._topics = topics
+        self._source = ("ce_source", source.encode())
+
+    def records(self, row: JournalRow) -> list[OutputRecord]:
+        """Everything that this row publishes: its result or notice first."""
+        match row.kind:
+            case "command" if row.change is not None:
+                return [self.result(row), self.change(row)]
+            case "command":
+                return [self.result(row)]
+            case "reroute":
+                return [self._rerouted(row), self._rerouted_command(row)]
+            case "dead_letter":
+                return [self._dead_lettered(row), self._dead_letter(row)]
+
+    def result(self, row: JournalRow) -> OutputRecord:
+        """`candidate.command.settled.v1`, the one result of a command."""
+        data: dict[str, Any] = {
+            "command_id": row.command_id,
+            "command_source": row.command_source,
+            "command_type": row.command_type,
+            "organization_id": row.organization_id,
+        }
+        if row.candidate_id is not None:
+            data["candidate_id"] = row.candidate_id
+        data["outcome"] = row.outcome
+        if row.reason is not None:
+            data["reason"] = row.reason
+        if row.version is not None:
+            data["version"] = row.version
+        if row.previous_version is not None:
+            data["previous_version"] = row.previous_version
+        if row.details is not None:
+            data.update(orjson.loads(row.details))
+        data["sequence"] = row.result_sequence
+        data["settled_at"] = timestamp_text(row.recorded_at)
+        return self._on_results(row, SETTLED, orjson.dumps(data))
+
+    def change(self, row: JournalRow) -> OutputRecord:
+        """`candidate.created.v1` or `candidate.updated.v1`, one new version of a candidate."""
+        event_type = CREATED if row.previous_version is None else UPDATED
+        sequence = row.change_sequence or 0
+        return OutputRecord(
+            self._topics.changes,
+            row.lane,
+            f"{row.organization_id}/{row.candidate_id}".encode(),
+            row.change,
+            self._headers(row, event_type, self._topics.changes, sequence),
+            int(row.recorded_at.timestamp() * 1000),
+        )
+
+    def _rerouted(self, row: JournalRow) -> OutputRecord:
+        data = self._notice_data(row) | {"from_partition": row.lane}
+        data |= orjson.loads(row.details or b"{}")
+        return self._on_results(row, REROUTED, orjson.dumps(data))
+
+    def _rerouted_command(self, row: JournalRow) -> OutputRecord:
+        home = orjson.loads(row.details or b"{}")["to_partition"]
+        record = unpack(row.forward or b"")
+        return OutputRecord(
+            self._topics.commands,
+            home,
+            record.key,
+            record.value,
+            list(record.headers),
+            record.timestamp,
+        )
+
+    def _dead_lettered(self, row: JournalRow) -> OutputRecord:
+        data = self._notice_data(row)
+        data["error_code"] = orjson.loads(row.details or b"{}")["error_code"]
+        return self._on_results(row, DEAD_LETTERED, orjson.dumps(data))
+
+    def _dead_letter(self, row: JournalRow) -> OutputRecord:
+        details = orjson.loads(row.details or b"{}")
+        record = unpack(row.forward or b"")
+        value = record.value
+        headers = [
+            *record.headers,
+            ("x-original-topic", self._topics.commands.encode()),
+            ("x-original-partition", str(row.lane).encode()),
+            ("x-original-offset", str(row.source_offset).encode()),
+            ("x-original-timestamp", str(record.timestamp).encode()),
+            ("x-error-code", details["error_code"].encode()),
+            ("x-error-detail", details["error_detail"].encode()),
+        ]
+        if record.size > OUTPUT_MESSAGE_BYTES_MAX - _HEADERS_ROOM:
+            record = SourceRecord(None, None, (), record.timestamp)
+            headers = headers[-6:] + _size_and_digest(value or b"")
+            value = None
+        return OutputRecord(
+            self._topics.dead_letters, row.lane, record.key, value, headers, record.timestamp
+        )
+
+    def _notice_data(self, row: JournalRow) -> dict[str, Any]:
+        data: dict[str, Any] = {
+            "origin": {
+                "topic": self._topics.commands,
+                "partition": row.lane,
+                "offset": row.source_offset,
+            }
+        }
+        for name in ("command_id", "command_source", "command_type", "organization_id"):
+            if (value := getattr(row, name)) is not None:
+                data[name] = value
+        data["sequence"] = row.result_sequence
+        data["recorded_at"] = timestamp_text(row.recorded_at)
+        return data
+
+    def _on_results(self, row: JournalRow, event_type: str, value: bytes) -> OutputRecord:
+        return OutputRecord(
+            self._topics.results,
+            row.lane,
+            row.organization_id.encode() if row.organization_id else None,
+            value,
+            self._headers(row, event_type, self._topics.results, row.result_sequence),
+            int(row.recorded_at.timestamp() * 1000),
+        )
+
+    def _headers(
+        self, row: JournalRow, event_type: str, topic: str, sequence: int
+    ) -> list[tuple[str, bytes | None]]:
+        headers: list[tuple[str, bytes | None]] = [
+            *_FIXED,
+            self._source,
+            *_TYPES[event_type],
+            ("ce_id", event_id(topic, row.lane, sequence).encode()),
+            ("ce_time", timestamp_text(row.recorded_at).encode()),
+            ("ce_sequence", b"%020d" % sequence),
+        ]
+        if row.candidate_id is not None:
+            headers.append(("ce_subject", row.candidate_id.encode()))
+        if row.command_id is not None:
+            headers.append(("ce_correlationid", row.command_id.encode()))
+        if row.traceparent is not None:
+            headers.append(("traceparent", row.traceparent.encode()))
+        if row.tracestate is not None:
+            headers.append(("tracestate", row.tracestate.encode()))
+        return headers
+
+
+def event_id(topic: str, partition: int, sequence: int) -> str:
+    """The `ce_id` of an output event: the same event always has the same id."""
+    return f"{topic}/{partition}/{sequence}"
+
+
+def _size_and_digest(value: bytes) -> list[tuple[str, bytes | None]]:
+    return [
+        ("x-original-size", str(len(value)).encode()),
+        ("x-original-sha256", sha256(value).hexdigest().encode()),
+    ]

@@ -1,0 +1,58 @@
+"""The journal row: what was settled, in the shape that every event is built from.
+
+A row and the builder's version determine both of its events to the byte, so that republishing
+after a crash, an audit or a replay gives the same records.
+"""
+
+from datetime import datetime
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+BUILDER = 1
+"""The version of `contract.events` that new rows are built with."""
+
+Kind = Literal["command", "reroute", "dead_letter"]
+
+
+class JournalRow(NamedTuple):
+    """One row of the table `journal`, in the order of its columns.
+
+    `details` is a JSON object with what only some results carry; `change` is the data of the
+    change event as published; `forward` is a packed source record (reroutes; for dead letters it
+    is kept in `dead_letters`).
+    """
+
+    recorded_at: datetime
+    lane: int
+    journal_sequence: int
+    result_sequence: int
+    change_sequence: int | None
+    kind: Kind
+    source_offset: int
+    identity: str | None
+    digest: bytes | None
+    organization_id: str | None
+    candidate_id: str | None
+    command_id: str | None
+    command_source: str | None
+    command_type: str | None
+    actor: str | None
+    outcome: str | None
+    reason: str | None
+    version: int | None
+    previous_version: int | None
+    details: bytes | None
+    change: bytes | None
+    forward: bytes | None
+    traceparent: str | None
+    tracestate: str | None
+    builder: int = BUILDER
+
+
+COLUMNS = JournalRow._fields
+
+
+@lru_cache(maxsize=4096)
+def timestamp_text(instant: datetime) -> str:
+    """RFC 3339 in UTC with `Z` and six digits of a second; `instant` is aware and in UTC."""
+    return instant.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

@@ -1,0 +1,89 @@
+"""Who a command is: its identity, its digest, its age and its home lane.
+
+All four are pure functions of what the sender wrote, so every process, now or in a replay,
+computes the same values.
+"""
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import blake2b
+from typing import NamedTuple
+
+import orjson
+
+_EPOCH_VARIANTS = frozenset("89abAB")
+
+
+class Identity(NamedTuple):
+    """What makes two records the same command: organization, `ce_source` and `ce_id`."""
+
+    organization_id: str
+    source: str
+    command_id: str
+
+    @property
+    def key(self) -> str:
+        """128 bits as 32 hex digits, the journal's deduplication key.
+
+        The first half depends on organization and id only, so a range scan finds a command
+        whose source the asker does not know; the second half adds the source.
+        """
+        return identity_prefix(self.organization_id, self.command_id) + _hash64(
+            f"{self.organization_id}\0{self.command_id}\0{self.source}"
+        )
+
+
+def identity_prefix(organization_id: str, command_id: str) -> str:
+    """The first 16 hex digits of the key of every command with this organization and id."""
+    return _hash64(f"{organization_id}\0{command_id}")
+
+
+def _hash64(text: str) -> str:
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def command_digest(command_type: str, data: object) -> bytes:
+    """16 bytes over `ce_type` and `data` as sent, keys sorted, before any normalization.
+
+    Raises:
+        TypeError: `data` holds what JSON cannot carry (NaN never reaches here as a number
+            that orjson parsed); the caller digests the raw text instead.
+    """
+    canonical = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+    return blake2b(command_type.encode() + b"\n" + canonical, digest_size=16).digest()
+
+
+def uuid7_time(command_id: str) -> datetime | None:
+    """The instant inside a UUIDv7 (RFC 9562 5.7), or None for any other id."""
+    if len(command_id) != 36 or command_id[14] != "7" or command_id[19] not in _EPOCH_VARIANTS:
+        return None
+    try:
+        milliseconds = int(command_id[:8] + command_id[9:13], 16)
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def murmur2(data: bytes) -> int:
+    """Kafka's 32-bit murmur2, seed 0x9747b28c (org.apache.kafka.common.utils.Utils)."""
+    length = len(data)
+    m = 0x5BD1E995
+    h = 0x9747B28C ^ length
+    whole = length - length % 4
+    for i in range(0, whole, 4):
+        k = int.from_bytes(data[i : i + 4], "little") * m & 0xFFFFFFFF
+        k = (k ^ k >> 24) * m & 0xFFFFFFFF
+        h = (h * m & 0xFFFFFFFF) ^ k
+    if whole < length:
+        h = (h ^ int.from_bytes(data[whole:], "little")) * m & 0xFFFFFFFF
+    h = (h ^ h >> 13) * m & 0xFFFFFFFF
+    return h ^ h >> 15
+
+
+@lru_cache(maxsize=65_536)
+def home_lane(organization_id: str, partitions_total: int) -> int:
+    """The lane of an organization: `(murmur2(id) & 0x7fffffff) % N` (CONTRACT.md 1).
+
+    `organization_id` is the canonical, lower-case, 36-character form.
+    """
+    return (murmur2(organization_id.encode()) & 0x7FFFFFFF) % partitions_total

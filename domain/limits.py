@@ -1,0 +1,44 @@
+"""Every limit of the service, each with its reason; a number that is a guess says so.
+
+Limits that CONTRACT.md promises change only with the contract.
+"""
+
+# The candidate, CONTRACT.md 4.
+NAME_CHARACTERS_MAX = 200
+EMAIL_CHARACTERS_MAX = 254  # RFC 5321 4.5.3.1.3: a forward path of 256 less its angle brackets
+PHONE_CHARACTERS_MAX = 64  # E.164 has 15 digits, the rest is room for spacing: a guess
+STAGE_LABELS_MAX = 8
+STAGE_LABEL_CHARACTERS_MAX = 40
+RATING_MAX = 5
+SOURCE_CHARACTERS_MAX = 100
+TAGS_MAX = 50
+TAG_CHARACTERS_MAX = 64
+ATTRIBUTES_BYTES_MAX = 16 * 1024  # as compact UTF-8 JSON
+ATTRIBUTES_LEVELS_MAX = 5  # the object itself is the first level
+
+# The command, CONTRACT.md 3 and 4.
+ACTOR_CHARACTERS_MAX = 200
+NUMBER_MIN = -(2**63)  # a signed 64-bit integer, the widest that every reader holds
+NUMBER_MAX = 2**63 - 1
+MEMBERS_MAX = 64  # of an object of ours: none has more than 10, so a bound on errors only
+MERGE_VERSIONS_MAX = 1000  # how far back `merge` reads the journal
+
+# The answer to an invalid command.
+ERRORS_MAX = 50  # enough to repair a command at once, and keeps a hostile one's result small
+MEMBERS_SEARCHED_MAX = 100_000  # some 50 ms; the largest valid command (a bulk) has 40,000
+POINTER_TOKEN_CHARACTERS_MAX = 64  # names are input: longer than any of ours, short in a result
+POINTER_TOKENS_MAX = 16  # the deepest valid place has 8 tokens
+
+# The record, CONTRACT.md 2.
+COMMAND_ID_CHARACTERS_MAX = 200  # ce_id and ce_source, each
+COMMAND_RECORD_BYTES_MAX = 4 * 1024 * 1024  # what the commands topic takes
+
+# The path of a batch.
+BACKLOG_BATCHES_MAX = 4  # decided, not yet published: hides a Kafka transaction, bounds memory
+JOURNAL_READ_ROWS_MAX = 2000  # rows read at once after a takeover; more than one unit ever has
+OUTPUT_BATCH_BYTES_MAX = 512 * 1024  # a record batch of output; larger records travel alone
+APPLY_TRIES_MAX = 5  # deadlocks and guards in a row before it counts as an outage
+WATCHDOG_REBUILDS_MAX = 1  # a second client that makes no progress either is a process to restart
+JOURNAL_AHEAD_DAYS = 45  # partitions exist so far ahead: survives a month without a restart
+JOURNAL_MARGIN_DAYS = 7  # made again when less than this is left
+LANE_RETRY_SECONDS = 30  # a halted lane is looked at again: it goes on once the remedy was applied

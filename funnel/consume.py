@@ -1,0 +1,164 @@
+"""The consumer process put together: Kafka, PostgreSQL, the lanes and their publishers.
+
+The only place where the rooms `consumer` and `producer` meet.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import aiokafka.record.default_records
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient
+from prometheus_client import CollectorRegistry
+
+from consumer.apply import Apply
+from consumer.decode import Decoder
+from consumer.lane import Lane
+from consumer.membership import Claim, Membership
+from consumer.metrics import ConsumerMetrics
+from consumer.partitions import JournalPartitions
+from consumer.service import ConsumerService
+from consumer.source import Source
+from consumer.store import LaneStore, open_pool
+from contract.events import EventBuilder
+from contract.lanes import Hook
+from contract.topics import Topics
+from domain.commands import CommandParser
+from producer.journal import JournalReader
+from producer.publisher import Publisher
+
+log = structlog.get_logger("funnel")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumeConfig:
+    """Everything a consumer process needs to know.
+
+    Attributes:
+        kafka: keyword arguments of every aiokafka client.
+        consumer_id: unique among the processes alive.
+    """
+
+    database_url: str
+    kafka: Mapping[str, Any]
+    topics: Topics
+    consumer_id: str
+    event_source: str
+    phone_region: str | None = None
+    deduplication: timedelta = timedelta(days=35)
+    lease: timedelta = timedelta(seconds=10)
+    watchdog: timedelta = timedelta(seconds=30)
+    batch_records_max: int = 1000
+    hook: Hook = lambda _: None
+
+
+class TopicMissing(Exception):
+    """The commands topic is not there: run `funnel topics apply`."""
+
+
+async def run_consumer(
+    config: ConsumeConfig, stopping: asyncio.Event, registry: CollectorRegistry
+) -> None:
+    """Consume until `stopping` is set, then hand the lanes over.
+
+    Raises:
+        OtherTopics: PostgreSQL remembers other topics or another cluster.
+        TopicMissing: there is no commands topic.
+        StoreAway, KafkaError: PostgreSQL or Kafka does not answer at start.
+    """
+    assert_fast_kafka()
+    cluster_id, partitions_total = await describe(config.kafka, config.topics)
+    pool = await open_pool(
+        config.database_url, lease=config.lease, lanes_max=partitions_total
+    )
+    try:
+        membership = Membership(pool, consumer_id=config.consumer_id, lease=config.lease)
+        await membership.create_lanes(
+            partitions_total=partitions_total,
+            commands_topic=config.topics.commands,
+            cluster_id=cluster_id,
+        )
+        metrics = ConsumerMetrics(registry)
+        store = LaneStore(pool)
+        parser = CommandParser(phone_region=config.phone_region)
+        apply = Apply(
+            store, topics=config.topics, deduplication=config.deduplication, hook=config.hook
+        )
+        partitions = JournalPartitions(store)
+        builder = EventBuilder(config.topics, config.event_source)
+        journal = JournalReader(pool)
+
+        def lane_of(claim: Claim) -> Lane:
+            return Lane(
+                lane=claim.lane,
+                owner_epoch=claim.owner_epoch,
+                source=lambda: Source(
+                    lane=claim.lane,
+                    topics=config.topics,
+                    kafka=config.kafka,
+                    records_max=config.batch_records_max,
+                ),
+                decoder=Decoder(
+                    lane=claim.lane, partitions_total=partitions_total, parser=parser
+                ),
+                apply=apply,
+                store=store,
+                partitions=partitions,
+                outbox=Publisher(
+                    lane=claim.lane,
+                    owner_epoch=claim.owner_epoch,
+                    topics=config.topics,
+                    builder=builder,
+                    kafka=config.kafka,
+                    journal=journal,
+                    hook=config.hook,
+                ),
+                metrics=metrics.lane(claim.lane),
+                watchdog=config.watchdog,
+                hook=config.hook,
+            )
+
+        log.info(
+            "consumer started", action="consumer_started", consumer_id=config.consumer_id,
+            lanes_total=partitions_total,
+        )  # fmt: skip
+        await ConsumerService(
+            consumer_id=config.consumer_id,
+            membership=membership,
+            lanes_total=partitions_total,
+            lane_of=lane_of,
+            metrics=metrics,
+            lease=config.lease,
+        ).run(stopping)
+        log.info("consumer stopped", action="consumer_stopped")
+    finally:
+        await pool.close()
+
+
+async def describe(kafka: Mapping[str, Any], topics: Topics) -> tuple[str, int]:
+    """The cluster's id and the number of partitions of the commands topic.
+
+    Raises:
+        TopicMissing: there is no such topic.
+        KafkaError: Kafka does not answer.
+    """
+    admin = AIOKafkaAdminClient(**kafka)
+    await admin.start()
+    try:
+        cluster = await admin.describe_cluster()
+        described = await admin.describe_topics([topics.commands])
+    finally:
+        await admin.close()
+    partitions = described[0]["partitions"] if described else []
+    if not partitions:
+        raise TopicMissing(f"There is no topic {topics.commands}: run `funnel topics apply`.")
+    return cluster["cluster_id"], len(partitions)
+
+
+def assert_fast_kafka() -> None:
+    """aiokafka without its C extension is thirty times slower: refuse to start so."""
+    if "_crecords" not in aiokafka.record.default_records.DefaultRecordBatchBuilder.__module__:
+        raise RuntimeError("aiokafka's C extension is not loaded; install a wheel for this platform")

@@ -1,0 +1,62 @@
+"""The journal as the publisher reads it: what follows a result, in order."""
+
+from typing import Any, NamedTuple, cast
+
+import asyncpg
+
+from contract.journal import JournalRow
+from producer.sqlfiles import statement
+
+_LANE = statement("lane")
+_UNPUBLISHED = statement("unpublished")
+
+
+class LaneProgress(NamedTuple):
+    """A lane as the publisher sees it."""
+
+    owner_epoch: int
+    result_sequence: int
+    published_result_sequence: int
+    published_end_offset: int
+
+
+class JournalAway(Exception):
+    """PostgreSQL does not answer; asking again later may help."""
+
+
+class JournalReader:
+    """Reads with the consumer's connections, so with its rights and time-outs."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def lane(self, lane: int) -> LaneProgress:
+        """Raises JournalAway."""
+        try:
+            row = await self._pool.fetchrow(_LANE, lane)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            raise JournalAway(type(error).__name__) from error
+        if row is None:
+            raise JournalAway("the lane's row is missing")
+        return LaneProgress(*row)
+
+    async def after(self, lane: int, result_sequence: int, rows_max: int) -> list[JournalRow]:
+        """Up to `rows_max` rows whose result follows `result_sequence`. Raises JournalAway."""
+        try:
+            rows = await self._pool.fetch(_UNPUBLISHED, lane, result_sequence, rows_max)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            raise JournalAway(type(error).__name__) from error
+        return [_journal_row(row) for row in rows]
+
+
+def _journal_row(row: asyncpg.Record) -> JournalRow:
+    values = cast(JournalRow, JournalRow._make(row))
+    return values._replace(
+        identity=_text(values.identity),
+        organization_id=_text(values.organization_id),
+        candidate_id=_text(values.candidate_id),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,287 @@
+"""The publisher of one lane: journal rows out, each exactly once, in order, in Kafka transactions.
+
+The invariant: a transaction is committed only if every send in it succeeded, and only if its
+first result follows the last one published. Whatever goes wrong, the producer is thrown away and
+everything is found out again: whose lane it is (PostgreSQL), what was published (the tail of
+results), what follows (the journal).
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from contract.events import EventBuilder, OutputRecord
+from contract.journal import JournalRow
+from contract.lanes import Hook, LaneHalted, LaneLost, Published
+from contract.topics import OUTPUT_MESSAGE_BYTES_MAX, Topics
+from domain.limits import BACKLOG_BATCHES_MAX, JOURNAL_READ_ROWS_MAX, OUTPUT_BATCH_BYTES_MAX
+from producer.journal import JournalAway, JournalReader
+from producer.tail import Tail, TailUnreadable, read_tail
+
+TRANSACTION_TIMEOUT = timedelta(seconds=10)
+_STEP_WITHIN = timedelta(seconds=15)
+"""Deadline of one step with Kafka: longer than a transaction may hang, so that init can abort it."""
+_STOP_WITHIN = timedelta(seconds=2)
+_RETRY_FIRST, _RETRY_MAX = timedelta(milliseconds=50), timedelta(seconds=2)
+
+log = structlog.get_logger("producer")
+
+
+class PublishFailed(Exception):
+    """Kafka refused or did not answer: nothing of this transaction counts as published."""
+
+
+class Publisher:
+    """Owns the transactional producer of one lane for one epoch."""
+
+    def __init__(
+        self,
+        *,
+        lane: int,
+        owner_epoch: int,
+        topics: Topics,
+        builder: EventBuilder,
+        kafka: Mapping[str, Any],
+        journal: JournalReader,
+        hook: Hook,
+    ) -> None:
+        self._lane = lane
+        self._owner_epoch = owner_epoch
+        self._topics = topics
+        self._builder = builder
+        self._kafka = kafka
+        self._journal = journal
+        self._hook = hook
+        self._producer: AIOKafkaProducer | None = None
+        self._waiting: asyncio.Queue[list[JournalRow]] = asyncio.Queue(BACKLOG_BATCHES_MAX)
+        self._recovered = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._away = False
+        self.published = Published(0, 0)
+
+    async def offer(self, rows: list[JournalRow]) -> None:
+        """Hand over what a lane transaction made true; waits while too much is unpublished."""
+        await self._waiting.put(rows)
+
+    async def recovered(self) -> None:
+        """Returns once the takeover is complete: fenced, tail read, nothing left behind."""
+        await self._recovered.wait()
+
+    async def published_up_to(self, result_sequence: int) -> None:
+        """Returns once this result is published, from memory or from the journal."""
+        while self.published.result_sequence < result_sequence:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def run(self) -> None:
+        """Publish until cancelled.
+
+        Raises:
+            LaneLost: another owner has the lane.
+            LaneHalted: the output and the journal contradict each other.
+        """
+        retry = _RETRY_FIRST
+        try:
+            while True:
+                try:
+                    await self._recover()
+                    self._note_away(None)
+                    retry = _RETRY_FIRST
+                    await self._follow()
+                except (PublishFailed, JournalAway) as error:
+                    self._note_away(error)
+                    await self._discard()
+                    await asyncio.sleep(retry.total_seconds())
+                    retry = min(retry * 2, _RETRY_MAX)
+        finally:
+            await self._discard()
+
+    async def _follow(self) -> None:
+        """Steady state: publish from memory what is offered, several batches at once."""
+        while True:
+            rows = await self._waiting.get()
+            while not self._waiting.empty():
+                rows = rows + self._waiting.get_nowait()
+            if rows[0].result_sequence == self.published.result_sequence + 1:
+                await self._publish(rows)
+            elif rows[-1].result_sequence > self.published.result_sequence:
+                await self._catch_up()
+
+    async def _recover(self) -> None:
+        """Fence the former owner, find out what it published, publish what follows."""
+        await self._demand_ownership()
+        self._producer = await self._fenced_producer()
+        self._hook("after_fence")
+        # Again: whoever took the lane before our init has been fenced by it and must win.
+        await self._demand_ownership()
+        tail = await self._tail()
+        self._hook("after_tail")
+        self.published = await self._last_published(tail)
+        await self._catch_up()
+        self._recovered.set()
+        self._moved.set()
+
+    async def _demand_ownership(self) -> None:
+        progress = await self._journal.lane(self._lane)
+        if progress.owner_epoch != self._owner_epoch:
+            raise LaneLost(self._lane)
+
+    async def _fenced_producer(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            **self._kafka,
+            transactional_id=self._topics.transactional_id(self._lane),
+            transaction_timeout_ms=int(TRANSACTION_TIMEOUT.total_seconds() * 1000),
+            max_batch_size=OUTPUT_BATCH_BYTES_MAX,
+            max_request_size=OUTPUT_MESSAGE_BYTES_MAX,
+            request_timeout_ms=int(TRANSACTION_TIMEOUT.total_seconds() * 1000),
+            linger_ms=0,
+        )
+        try:
+            async with asyncio.timeout(_STEP_WITHIN.total_seconds()):
+                await producer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            await _stop(producer)
+            raise PublishFailed(type(error).__name__) from error
+        except BaseException:
+            await _stop(producer)
+            raise
+        return producer
+
+    async def _tail(self) -> Tail:
+        try:
+            async with asyncio.timeout(_STEP_WITHIN.total_seconds()):
+                return await read_tail(self._kafka, self._topics.results, self._lane)
+        except TailUnreadable as error:
+            raise LaneHalted(
+                self._lane,
+                f"{error} on {self._topics.results}",
+                "Only this service may write there: find the writer, remove its right to",
+            ) from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise PublishFailed(type(error).__name__) from error
+
+    async def _last_published(self, tail: Tail) -> Published:
+        row = await self._journal.lane(self._lane)
+        if tail.sequence is None and tail.first_offset > row.published_end_offset:
+            raise LaneHalted(
+                self._lane,
+                f"{self._topics.results} was emptied behind what is known to be published",
+                "Run funnel doctor; retention must be longer than an outage",
+            )
+        sequence = max(tail.sequence or 0, row.published_result_sequence)
+        if sequence > row.result_sequence:
+            raise LaneHalted(
+                self._lane,
+                f"the output ends at {sequence}, the journal at {row.result_sequence}",
+                "PostgreSQL has lost commits: run funnel recover before anything else",
+            )
+        if tail.sequence is None and row.published_result_sequence > 0 and tail.end_offset == 0:
+            raise LaneHalted(
+                self._lane,
+                f"{self._topics.results} is new and empty, {row.published_result_sequence}"
+                " results were published",
+                "The topic was deleted: restore it, or run funnel republish",
+            )
+        return Published(sequence, max(tail.end_offset, row.published_end_offset))
+
+    async def _catch_up(self) -> None:
+        """Publish from the journal whatever follows the last published result."""
+        while True:
+            rows = await self._journal.after(
+                self._lane, self.published.result_sequence, JOURNAL_READ_ROWS_MAX
+            )
+            if not rows:
+                return
+            if rows[0].result_sequence != self.published.result_sequence + 1:
+                raise LaneHalted(
+                    self._lane,
+                    f"the journal has a hole behind result {self.published.result_sequence}",
+                    "Run funnel verify; rows were removed before they were published",
+                )
+            await self._publish(rows)
+
+    async def _publish(self, rows: Sequence[JournalRow]) -> None:
+        """One Kafka transaction with everything of these rows, or nothing of them."""
+        producer = self._producer
+        assert producer is not None
+        self._hook("before_publish")
+        try:
+            async with asyncio.timeout(_STEP_WITHIN.total_seconds()):
+                await producer.begin_transaction()
+                end = await self._send(producer, rows)
+                self._hook("after_sends")
+                await producer.commit_transaction()
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise PublishFailed(type(error).__name__) from error
+        self._hook("after_publish")
+        # The commit marker takes one more offset.
+        self.published = Published(rows[-1].result_sequence, end + 1)
+        self._moved.set()
+
+    async def _send(self, producer: AIOKafkaProducer, rows: Sequence[JournalRow]) -> int:
+        """Every record of the rows, acknowledged; the end of results behind them.
+
+        aiokafka commits a transaction of which half the sends failed, so each is looked at.
+        """
+        outputs: dict[tuple[str, int], list[OutputRecord]] = {}
+        for row in rows:
+            for record in self._builder.records(row):
+                outputs.setdefault((record.topic, record.partition), []).append(record)
+        sent = await asyncio.gather(
+            *(self._send_all(producer, at, records) for at, records in outputs.items())
+        )
+        end = 0
+        for (topic, _), last_offset in zip(outputs, sent, strict=True):
+            if topic == self._topics.results:
+                end = last_offset + 1
+        return end
+
+    async def _send_all(
+        self, producer: AIOKafkaProducer, at: tuple[str, int], records: Sequence[OutputRecord]
+    ) -> int:
+        """The records of one partition in batches of a bounded size; the last one's offset."""
+        topic, partition = at
+        acknowledged = []
+        batch = producer.create_batch()
+        for record in records:
+            added = _append(batch, record)
+            if added is None:
+                acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
+                batch = producer.create_batch()
+                added = _append(batch, record)
+        acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
+        metadata = await asyncio.gather(*acknowledged)
+        return int(metadata[-1].offset) + batch.record_count() - 1
+
+    async def _discard(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _stop(producer)
+
+    def _note_away(self, error: Exception | None) -> None:
+        """One line for each change of state."""
+        if error is not None and not self._away:
+            log.warning("publisher paused", action="publisher_paused", lane=self._lane, error=str(error))
+        elif error is None and self._away:
+            log.info("publisher goes on", action="publisher_resumed", lane=self._lane)
+        self._away = error is not None
+
+
+def _append(batch: Any, record: OutputRecord) -> Any:
+    return batch.append(
+        timestamp=record.timestamp, key=record.key, value=record.value, headers=record.headers
+    )
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """Never without a deadline: stop() may flush for ever to a broker that is gone."""
+    try:
+        async with asyncio.timeout(_STOP_WITHIN.total_seconds()):
+            await producer.stop()
+    except (KafkaError, OSError, TimeoutError):
+        return

@@ -1,0 +1,107 @@
+"""The tail of a lane's results: the one witness of what was really published.
+
+Believed only once no transaction is open on the partition, so that nothing can still appear
+before what was read.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+_STEP_FIRST = 16
+_STEP_FACTOR = 16
+
+
+class Tail(NamedTuple):
+    """The last result's sequence, None if no record is left, and the partition's two ends."""
+
+    sequence: int | None
+    first_offset: int
+    end_offset: int
+
+
+class TailUnreadable(Exception):
+    """The newest record carries no sequence of ours: somebody else wrote it."""
+
+
+async def read_tail(kafka: Mapping[str, Any], topic: str, partition: int) -> Tail:
+    """The last committed record of a results partition.
+
+    Waits until the stable end is the high watermark; the caller bounds the wait.
+
+    Raises:
+        KafkaError, OSError: Kafka does not answer.
+        TailUnreadable: the record is not ours.
+    """
+    at = TopicPartition(topic, partition)
+    end = await _settled_end(kafka, at)
+    consumer = _consumer(kafka, "read_committed")
+    try:
+        await consumer.start()
+        consumer.assign([at])
+        first = int((await consumer.beginning_offsets([at]))[at])
+        step = _STEP_FIRST
+        while True:
+            start = max(first, end - step)
+            sequence = await _last_sequence(consumer, at, start, end)
+            if sequence is not None or start == first:
+                return Tail(sequence, first, end)
+            step *= _STEP_FACTOR
+    finally:
+        await _stop(consumer)
+
+
+async def _settled_end(kafka: Mapping[str, Any], at: TopicPartition) -> int:
+    """The end of the partition, once no transaction is open on it."""
+    committed, uncommitted = _consumer(kafka, "read_committed"), _consumer(kafka, "read_uncommitted")
+    try:
+        await committed.start()
+        await uncommitted.start()
+        while True:
+            high = int((await uncommitted.end_offsets([at]))[at])
+            stable = int((await committed.end_offsets([at]))[at])
+            if stable >= high:
+                return high
+            await asyncio.sleep(0.02)
+    finally:
+        await _stop(committed)
+        await _stop(uncommitted)
+
+
+async def _last_sequence(
+    consumer: AIOKafkaConsumer, at: TopicPartition, start: int, end: int
+) -> int | None:
+    consumer.seek(at, start)
+    newest = None
+    while await consumer.position(at) < end:
+        polled = await consumer.getmany(at, timeout_ms=100)
+        for record in polled.get(at, ()):
+            newest = record
+    if newest is None:
+        return None
+    text = dict(newest.headers).get("ce_sequence") or b""
+    if not text.isdigit():
+        raise TailUnreadable(f"the record at offset {newest.offset} has no sequence")
+    return int(text)
+
+
+def _consumer(kafka: Mapping[str, Any], isolation: str) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        **kafka,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level=isolation,
+        fetch_max_wait_ms=50,
+    )
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    try:
+        async with asyncio.timeout(5):
+            await consumer.stop()
+    except (KafkaError, OSError, TimeoutError):
+        return

@@ -1,0 +1,120 @@
+"""Servers for the tests: one stack a session, a fresh database and fresh topics for each test.
+
+FUNNEL_TEST_STACK says which: `embedded` (default), `containers`, or `external` with DATABASE_URL
+and KAFKA_BOOTSTRAP_SERVERS. Only `containers` may skip. Tests that ask for none start none.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from contract.topics import Topics
+from migrations.runner import migrate_up
+from producer.admin import apply_topics, delete_topics
+from stack.containers import ContainerStack, unavailable
+from stack.embedded import EmbeddedStack
+from stack.external import ExternalStack
+from stack.servers import Servers
+
+PARTITIONS_TOTAL = 4
+LOGS = Path("test-logs")
+
+Stack = EmbeddedStack | ContainerStack | ExternalStack
+
+
+@pytest.fixture(scope="session")
+def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The servers themselves, for tests that stop, pause or kill one (and start it again)."""
+    chosen = os.environ.get("FUNNEL_TEST_STACK", "embedded")
+    # Short: a path below it may be a socket's, which has 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="funnel-"))
+    stack = _stack(chosen, folder)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+        if request.session.testsfailed and (folder / "logs").exists():
+            shutil.copytree(folder / "logs", LOGS, dirs_exist_ok=True)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def servers(running_stack: Stack) -> Servers:
+    """Where PostgreSQL (as superuser) and Kafka answer."""
+    return running_stack.start()
+
+
+@pytest.fixture(scope="session")
+async def template_database(servers: Servers) -> AsyncIterator[str]:
+    """The name of a migrated database that nobody is connected to."""
+    name = f"template_{uuid.uuid4().hex[:12]}"
+    await migrate_up(url_of(servers, name), report=lambda _line: None)
+    yield name
+    await _execute(servers, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database_url(servers: Servers, template_database: str) -> AsyncIterator[str]:
+    """A migrated database of this test alone."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    await _execute(servers, f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    yield url_of(servers, name)
+    await _execute(servers, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def empty_database_url(servers: Servers) -> AsyncIterator[str]:
+    """Where a database of this test alone would be; it is not there yet."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield url_of(servers, name)
+    await _execute(servers, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def kafka_options(servers: Servers) -> dict[str, object]:
+    """Keyword arguments of every aiokafka client."""
+    return {"bootstrap_servers": servers.kafka_bootstrap_servers}
+
+
+@pytest.fixture
+async def topics(kafka_options: dict[str, object]) -> AsyncIterator[Topics]:
+    """Topics of this test alone, with `PARTITIONS_TOTAL` partitions each."""
+    fresh = Topics(prefix=f"t{uuid.uuid4().hex[:12]}.")
+    await apply_topics(kafka_options, fresh, partitions_total=PARTITIONS_TOTAL)
+    yield fresh
+    await delete_topics(kafka_options, fresh)
+
+
+def url_of(servers: Servers, database: str) -> str:
+    """The URL of `database`, as superuser."""
+    return urlunsplit(urlsplit(servers.database_url)._replace(path=f"/{database}"))
+
+
+def _stack(chosen: str, folder: Path) -> Stack:
+    match chosen:
+        case "embedded":
+            return EmbeddedStack(folder, durable=False)
+        case "containers":
+            if (reason := unavailable()) is not None:
+                shutil.rmtree(folder)
+                pytest.skip(f"FUNNEL_TEST_STACK=containers: {reason}")
+            return ContainerStack()
+        case "external":
+            return ExternalStack(os.environ)
+    raise pytest.UsageError(f"FUNNEL_TEST_STACK={chosen}: embedded, containers or external")
+
+
+async def _execute(servers: Servers, statement: str) -> None:
+    connection = await asyncpg.connect(url_of(servers, "postgres"), timeout=10)
+    try:
+        await connection.execute(statement, timeout=60)
+    finally:
+        await connection.close(timeout=5)

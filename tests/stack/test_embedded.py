@@ -1,0 +1,231 @@
+"""The embedded servers, for real, in a temporary folder."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from stack import EmbeddedStack, Servers, StackError
+from stack.kafka import answers
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("embedded")
+
+
+@pytest.fixture(scope="module")
+def stack(folder: Path) -> Iterator[EmbeddedStack]:
+    stack = EmbeddedStack(folder, durable=False)
+    try:
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+async def servers(stack: EmbeddedStack) -> Servers:
+    return await asyncio.to_thread(stack.start)
+
+
+async def test_start__gives_postgresql_18_with_its_settings(servers: Servers) -> None:
+    settings = await _settings(servers, "server_version_num", "jit", "synchronous_commit")
+    assert settings["server_version_num"].startswith("18")
+    assert (settings["jit"], settings["synchronous_commit"]) == ("off", "on")
+    letters = await _fetch_value(
+        servers, "SELECT string_agg(x, '' ORDER BY x) FROM unnest('{a,B,ä,Z,b}'::text[]) x"
+    )
+    assert letters == "BZabä"
+
+
+async def test_start__gives_kafka_with_transactions(servers: Servers) -> None:
+    await _create_topic(servers, "transactions")
+    producer = AIOKafkaProducer(
+        bootstrap_servers=servers.kafka_bootstrap_servers, transactional_id="lane"
+    )
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        await producer.send_and_wait("transactions", b"aborted", partition=0)
+        await producer.abort_transaction()
+        async with producer.transaction():
+            await producer.send_and_wait("transactions", b"committed", partition=0)
+    finally:
+        await producer.stop()
+    assert await _first_value(servers, "transactions") == b"committed"
+
+
+async def test_start__takes_a_record_of_five_mebibytes(servers: Servers) -> None:
+    size = 5 * 1024 * 1024
+    await _create_topic(servers, "large", settings={"max.message.bytes": str(size + 1000)})
+    producer = AIOKafkaProducer(
+        bootstrap_servers=servers.kafka_bootstrap_servers, max_request_size=size + 1000
+    )
+    await producer.start()
+    try:
+        await producer.send_and_wait("large", b"x" * size, partition=0)
+    finally:
+        await producer.stop()
+    assert len(await _first_value(servers, "large")) == size
+
+
+async def test_start__finds_the_servers_that_run_already(
+    stack: EmbeddedStack, servers: Servers, folder: Path
+) -> None:
+    second = EmbeddedStack(folder, durable=False)
+    assert await asyncio.to_thread(second.start) == servers
+    assert second.status() == stack.status()
+
+
+async def test_restart__keeps_data_ports_and_password(
+    stack: EmbeddedStack, servers: Servers
+) -> None:
+    await _execute(servers, "CREATE TABLE kept AS SELECT 42 AS answer")
+    await _create_topic(servers, "kept")
+    await asyncio.to_thread(stack.stop)
+    assert await asyncio.to_thread(stack.start) == servers
+    assert await _fetch_value(servers, "SELECT answer FROM kept") == 42
+    assert "kept" in await _topics(servers)
+
+
+async def test_kill__loses_nothing_committed(stack: EmbeddedStack, servers: Servers) -> None:
+    await _execute(servers, "CREATE TABLE survivor AS SELECT 1 AS one")
+    await _create_topic(servers, "survivor")
+    connection = await asyncpg.connect(servers.database_url)
+    for server in (stack.postgres, stack.kafka):
+        await asyncio.to_thread(server.kill)
+    assert [status.running for status in stack.status()] == [False, False]
+    with pytest.raises((OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
+        await connection.fetchval("SELECT 1")
+    assert await asyncio.to_thread(stack.start) == servers
+    assert await _fetch_value(servers, "SELECT one FROM survivor") == 1
+    assert "survivor" in await _topics(servers)
+
+
+async def test_pause__leaves_connections_open_until_resumed(
+    stack: EmbeddedStack, servers: Servers
+) -> None:
+    connection = await asyncpg.connect(servers.database_url)
+    kafka_port = int(servers.kafka_bootstrap_servers.split(":")[1])
+    stack.postgres.pause()
+    stack.kafka.pause()
+    answer = asyncio.ensure_future(connection.fetchval("SELECT 7"))
+    done, _ = await asyncio.wait([answer], timeout=0.3)
+    assert not done
+    assert not await asyncio.to_thread(answers, kafka_port)
+    stack.postgres.resume()
+    stack.kafka.resume()
+    assert await asyncio.wait_for(answer, timeout=10) == 7
+    await connection.close()
+    await _create_topic(servers, "after-pause")
+    assert "after-pause" in await _topics(servers)
+
+
+async def test_stop__leaves_no_process_even_when_paused(
+    stack: EmbeddedStack, servers: Servers, folder: Path
+) -> None:
+    pids = [status.pid for status in stack.status()]
+    assert None not in pids
+    stack.postgres.pause()
+    await asyncio.to_thread(stack.stop)
+    await asyncio.to_thread(stack.stop)
+    assert [status.running for status in stack.status()] == [False, False]
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid or 0, 0)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncpg.connect(servers.database_url)
+
+
+async def test_start__moves_when_its_port_is_taken(stack: EmbeddedStack, servers: Servers) -> None:
+    await asyncio.to_thread(stack.postgres.stop)
+    with socket.create_server(("127.0.0.1", stack.postgres.status().port or 0)):
+        moved = await asyncio.to_thread(stack.start)
+    assert moved.database_url != servers.database_url
+    assert await _fetch_value(moved, "SELECT 1") == 1
+
+
+async def test_start__heals_what_an_interrupted_start_left(tmp_path: Path) -> None:
+    for name in ("postgres", "kafka"):
+        (tmp_path / f"{name}.new" / "data").mkdir(parents=True)
+        (tmp_path / f"{name}.new" / "data" / "half").write_text("done")
+        (tmp_path / name).mkdir()
+        # A pid that lives, but is not a server: the number was given to somebody else.
+        (tmp_path / name / "pid").write_text(str(os.getpid()))
+    stack = EmbeddedStack(tmp_path, durable=False)
+    try:
+        servers = await asyncio.to_thread(stack.start)
+        assert await _fetch_value(servers, "SELECT 1") == 1
+        assert await _topics(servers) == set()
+    finally:
+        await asyncio.to_thread(stack.stop)
+    assert not (tmp_path / "postgres.new").exists()
+    assert not (tmp_path / "kafka.new").exists()
+
+
+def test_start__says_in_one_line_what_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StackError, match=r"^\S*/file/data: Not a directory$"):
+        EmbeddedStack(tmp_path / "file" / "data").start()
+
+
+async def _fetch_value(servers: Servers, statement: str) -> object:
+    connection = await asyncpg.connect(servers.database_url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
+
+
+async def _settings(servers: Servers, *names: str) -> dict[str, str]:
+    return {name: str(await _fetch_value(servers, f"SHOW {name}")) for name in names}
+
+
+async def _execute(servers: Servers, statement: str) -> None:
+    connection = await asyncpg.connect(servers.database_url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _create_topic(
+    servers: Servers, name: str, *, settings: dict[str, str] | None = None
+) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, 1, 1, topic_configs=settings or {})])
+    finally:
+        await admin.close()
+
+
+async def _topics(servers: Servers) -> set[str]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        return {name for name in await admin.list_topics() if not name.startswith("__")}
+    finally:
+        await admin.close()
+
+
+async def _first_value(servers: Servers, topic: str) -> bytes:
+    consumer = AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=servers.kafka_bootstrap_servers,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=6 * 1024 * 1024,
+    )
+    await consumer.start()
+    try:
+        record = await asyncio.wait_for(consumer.getone(), timeout=20)
+    finally:
+        await consumer.stop()
+    return record.value or b""
