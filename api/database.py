@@ -4,8 +4,9 @@ Nothing waits longer than `limits` says, and every way in which the database can
 `DatabaseAway`, here and nowhere else.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from typing import Any, TypeAlias
 
@@ -37,7 +38,12 @@ _AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.PostgresSystemError,
 )
-_NOT_MIGRATED = (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError)
+_NOT_MIGRATED = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InsufficientPrivilegeError,  # grants belong to the schema
+    asyncpg.InvalidParameterValueError,  # at connecting: there is no such role
+)
 
 
 class DatabaseAway(Exception):
@@ -49,7 +55,7 @@ class DatabaseAway(Exception):
 
 
 class SchemaMissing(DatabaseAway):
-    """PostgreSQL answers, but its schema is older than this code."""
+    """PostgreSQL answers, but without the schema or the grants that this code needs."""
 
 
 class Database:
@@ -62,7 +68,7 @@ class Database:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Usable inside; the connections are closed at the end."""
-        self._pool = await asyncpg.create_pool(
+        self._pool = pool = await asyncpg.create_pool(
             self._database_url,
             min_size=0,
             max_size=CONNECTIONS_MAX,
@@ -74,8 +80,9 @@ class Database:
         try:
             yield
         finally:
-            self._pool.terminate()  # only reads could be open
             self._pool = None
+            with suppress(TimeoutError):  # then asyncpg has cut the connections
+                await asyncio.wait_for(pool.close(), ACQUIRE_S_MAX)
 
     async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         """The rows of one statement, which is a transaction of its own.
@@ -90,6 +97,8 @@ class Database:
             async with self._pool.acquire(timeout=ACQUIRE_S_MAX) as connection:
                 return await connection.fetch(sql, *arguments)
         except _AWAY as error:
+            if isinstance(error, ValueError):  # an argument that has no encoding: our fault
+                raise
             raise DatabaseAway(type(error).__name__) from error
         except _NOT_MIGRATED as error:
             raise SchemaMissing(type(error).__name__) from error

@@ -4,7 +4,9 @@ WAIT_S_MAX = 30  # most proxies give a silent request a minute
 WAITS_MAX = 2000  # requests waiting in one process; with one query a tick a guess at 50 ms of it
 TICK_S = 0.02  # between two looks at everything waited for: a tenth of a human's "at once"
 
-CONNECTIONS_MAX = 10  # of one process: a query takes 0.1 ms, so more would only queue elsewhere
+QUESTIONS_MAX = 100  # in one query of reads: 1.5 ms of it, and their answers' decoding
+
+CONNECTIONS_MAX = 4  # of one process: each kind of question has one query under way at a time
 ACQUIRE_S_MAX = 1.0  # for a free connection, connecting included; then it is overload or outage
 STATEMENT_S_MAX = 2.0  # point reads take a millisecond
 RETRY_AFTER_S = 1

@@ -15,20 +15,20 @@ from starlette.responses import Response
 
 from api.database import DatabaseAway
 from api.limits import RETRY_AFTER_S
-from domain.field_errors import ERROR_CODES, FieldError, pointer
+from domain.field_errors import ERROR_CODES, ErrorCode, FieldError, pointer
 from domain.limits import ERRORS_MAX
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_URI = "urn:gulf-funnel:problem:"
 
 # pydantic's error type -> the code of domain.field_errors, and what to say.
-_MEANINGS: Mapping[str, tuple[str, str]] = {
+_MEANINGS: Mapping[str, tuple[ErrorCode, str]] = {
     "extra_forbidden": ("unknown_field", "The parameter is not known here."),
     "missing": ("missing", "The parameter is required."),
     "string_too_short": ("too_short", "The value is too short."),
     "string_too_long": ("too_long", "The value is too long."),
 }
-_UNFORESEEN = ("malformed", "The value is not acceptable.")
+_UNFORESEEN: tuple[ErrorCode, str] = ("malformed", "The value is not acceptable.")
 
 # What the router itself answers.
 _ROUTING_CODES: Mapping[int, tuple[str, str]] = {
@@ -102,20 +102,18 @@ def internal_error() -> Problem:
     )
 
 
-async def answer_problem(_request: Request, problem: Exception) -> Response:
+async def answer_problem(_request: Request, problem: Problem) -> Response:
     """For `Problem`."""
-    assert isinstance(problem, Problem)
     return problem.response()
 
 
-async def answer_away(_request: Request, _away: Exception) -> Response:
+async def answer_away(_request: Request, _away: DatabaseAway) -> Response:
     """For `DatabaseAway`."""
     return unavailable("The database is away.").response()
 
 
-async def answer_http_exception(_request: Request, exception: Exception) -> Response:
+async def answer_http_exception(_request: Request, exception: HTTPException) -> Response:
     """For what Starlette raises: no route, another method, a file that is not there."""
-    assert isinstance(exception, HTTPException)
     status = HTTPStatus(exception.status_code)
     code, detail = _ROUTING_CODES.get(
         status.value, (status.name.lower(), "The request cannot be answered.")
@@ -126,9 +124,8 @@ async def answer_http_exception(_request: Request, exception: Exception) -> Resp
     return Problem(status, code, detail, headers=headers).response()
 
 
-async def answer_invalid(_request: Request, refusal: Exception) -> Response:
+async def answer_invalid(_request: Request, refusal: RequestValidationError) -> Response:
     """For parameters that FastAPI refused."""
-    assert isinstance(refusal, RequestValidationError)
     return invalid_request(*map(_field_error, refusal.errors()[:ERRORS_MAX])).response()
 
 
@@ -137,5 +134,4 @@ def _field_error(fault: Mapping[str, Any]) -> FieldError:
     if fault["type"] in ERROR_CODES:
         return FieldError(where, fault["type"], fault["msg"])
     code, detail = _MEANINGS.get(fault["type"], _UNFORESEEN)
-    assert code in ERROR_CODES
     return FieldError(where, code, detail)

@@ -1,6 +1,6 @@
-"""What the API asks PostgreSQL, in the words of the contract.
+"""What the API asks PostgreSQL: always many questions in one round trip, one being the least.
 
-Each statement names the organization twice: as a predicate, and to row-level security.
+Each question names its organization twice: as a predicate, and to row-level security.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,13 @@ from contract.journal import COLUMNS, JournalRow, timestamp_text
 from domain.candidate import CandidateState
 from domain.identity import Identity, identity_prefix
 
-_CANDIDATE = statement("candidate")
+_CANDIDATES = statement("candidates")
 _COMMANDS = statement("commands")
 _READINESS = statement("readiness")
+
+
+CandidateKey = tuple[str, str]
+"""`(organization_id, candidate_id)`, both canonical."""
 
 
 class Position(NamedTuple):
@@ -47,6 +51,9 @@ class CommandStatus(NamedTuple):
     lag: int | None
 
 
+UNKNOWN = CommandStatus(None, None)
+
+
 class Readiness(NamedTuple):
     """The schema's version, and how many lanes there are of how many."""
 
@@ -55,17 +62,45 @@ class Readiness(NamedTuple):
     lanes_total: int
 
 
-async def read_candidate(
-    database: Database, *, organization_id: str, candidate_id: str
-) -> CandidateState | None:
-    """The candidate as the newest change event has it; ids are canonical UUIDs."""
-    rows = await database.fetch(_CANDIDATE, organization_id, candidate_id)
-    if not rows:
-        return None
-    row = rows[0]
+async def read_candidates(
+    database: Database, keys: Sequence[CandidateKey]
+) -> dict[CandidateKey, CandidateState]:
+    """Those of `keys` that are there, as their newest change events have them."""
+    rows = await database.fetch(
+        _CANDIDATES,
+        [organization_id for organization_id, _ in keys],
+        [candidate_id for _, candidate_id in keys],
+    )
+    return {(row[0], row[1]): _state(row) for row in rows}
+
+
+async def read_commands(
+    database: Database, keys: Sequence[CommandKey]
+) -> dict[CommandKey, CommandStatus]:
+    """How each of `keys` stands."""
+    ranges = [_identities(key) for key in keys]
+    rows = await database.fetch(
+        _COMMANDS,
+        [key.organization_id for key in keys],
+        [key.command_id for key in keys],
+        [lowest for lowest, _ in ranges],
+        [highest for _, highest in ranges],
+        [key.position.lane if key.position else None for key in keys],
+        [key.position.offset if key.position else None for key in keys],
+    )
+    return {key: _status(key, row) for key, row in zip(keys, rows, strict=True)}
+
+
+async def read_readiness(database: Database) -> Readiness:
+    """What readiness looks at."""
+    (row,) = await database.fetch(_READINESS)
+    return Readiness(row["schema_version"] or "", row["lanes_known"], row["lanes_total"])
+
+
+def _state(row: asyncpg.Record) -> CandidateState:
     return {
-        "organization_id": organization_id,
-        "candidate_id": candidate_id,
+        "organization_id": row["organization_id"],
+        "candidate_id": row["candidate_id"],
         "first_name": row["first_name"],
         "last_name": row["last_name"],
         "email": row["email"],
@@ -82,27 +117,6 @@ async def read_candidate(
     }
 
 
-async def read_commands(database: Database, keys: Sequence[CommandKey]) -> list[CommandStatus]:
-    """How each of `keys` stands, in their order, in one round trip."""
-    ranges = [_identities(key) for key in keys]
-    rows = await database.fetch(
-        _COMMANDS,
-        [key.organization_id for key in keys],
-        [key.command_id for key in keys],
-        [lowest for lowest, _ in ranges],
-        [highest for _, highest in ranges],
-        [key.position.lane if key.position else None for key in keys],
-        [key.position.offset if key.position else None for key in keys],
-    )
-    return [_status(key, row) for key, row in zip(keys, rows, strict=True)]
-
-
-async def read_readiness(database: Database) -> Readiness:
-    """What readiness looks at."""
-    (row,) = await database.fetch(_READINESS)
-    return Readiness(row["schema_version"] or "", row["lanes_known"], row["lanes_total"])
-
-
 def _identities(key: CommandKey) -> tuple[str, str]:
     if key.source is not None:
         identity = Identity(key.organization_id, key.source, key.command_id).key
@@ -114,8 +128,8 @@ def _identities(key: CommandKey) -> tuple[str, str]:
 def _status(key: CommandKey, row: asyncpg.Record) -> CommandStatus:
     if row["kind"] is not None:
         # What the statement leaves out, the result does not need.
-        return CommandStatus(JournalRow(*(row.get(name) for name in COLUMNS)), None)
+        return CommandStatus(JournalRow._make(row.get(name) for name in COLUMNS), None)
     if key.position is None or row["next_offset"] is None:
-        return CommandStatus(None, None)
+        return UNKNOWN
     lag = key.position.offset + 1 - row["next_offset"]
     return CommandStatus(None, lag if lag > 0 else None)

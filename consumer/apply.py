@@ -5,19 +5,27 @@ lock the lane → prefetch → decide → write candidates, journal → compare-
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
 
 from consumer.decode import Batch, DeadLetter, Item, Reroute
 from consumer.store import Connection, LaneStore
 from contract.events import event_id
-from contract.journal import JournalRow, timestamp_text
+from contract.journal import JournalRow, Kind, timestamp_text
 from contract.lanes import Hook, LaneRow, Published
 from contract.record import pack
 from contract.topics import Topics
 from domain.commands import UpdateCandidate
-from domain.decide import CandidateKey, Decision, Snapshot, Submission, Verdict, decide
+from domain.decide import (
+    CandidateKey,
+    Change,
+    Decision,
+    Snapshot,
+    Submission,
+    Verdict,
+    decide,
+)
 from domain.limits import MERGE_VERSIONS_MAX
 
 _SETTLED_LATE_MAX = timedelta(days=1)
@@ -120,55 +128,56 @@ class Apply:
     def _rows(
         self, lane: LaneRow, items: Sequence[Item], decision: Decision
     ) -> list[JournalRow]:
+        """One row for each item, numbered behind the lane's last."""
         verdicts = iter(decision.verdicts)
         now = timestamp_text(lane.recorded_at)
         change_sequence = lane.change_sequence
         rows: list[JournalRow] = []
         for index, item in enumerate(items, 1):
-            meaning = item.meaning
-            row = JournalRow(
-                lane.recorded_at,
-                lane.lane,
-                lane.journal_sequence + index,
-                lane.result_sequence + index,
-                None,
-                "command",
-                item.offset,
-                None,
-                None,
-                item.organization_id,
-                item.candidate_id,
-                item.command_id,
-                item.source,
-                item.type,
-                item.actor,
-                None, None, None, None, None, None, None,
-                item.traceparent,
-                item.tracestate,
-            )  # fmt: skip
-            if isinstance(meaning, Submission):
-                verdict = next(verdicts)
-                if verdict.change is not None:
-                    change_sequence += 1
-                rows.append(self._settled(row, meaning, verdict, change_sequence, now))
-            else:
-                rows.append(_set_aside(row, item, meaning))
+            if not isinstance(item.meaning, Submission):
+                rows.append(_set_aside(lane, index, item, item.meaning))
+                continue
+            verdict = next(verdicts)
+            change_sequence += verdict.change is not None
+            rows.append(self._settled(lane, index, item, verdict, change_sequence, now))
         return rows
 
     def _settled(
-        self, row: JournalRow, submission: Submission, verdict: Verdict, sequence: int, now: str
+        self,
+        lane: LaneRow,
+        index: int,
+        item: Item,
+        verdict: Verdict,
+        change_sequence: int,
+        now: str,
     ) -> JournalRow:
-        change = verdict.change
-        return row._replace(
-            identity=submission.key if verdict.settles else None,
-            digest=submission.digest,
-            outcome=verdict.outcome,
-            reason=verdict.reason,
-            version=verdict.version,
-            previous_version=verdict.previous_version,
-            details=self._details(verdict),
-            change_sequence=None if change is None else sequence,
-            change=None if change is None else _change_data(row, verdict, sequence, now),
+        submission = cast(Submission, item.meaning)
+        changed = verdict.change is not None
+        return JournalRow(
+            lane.recorded_at,
+            lane.lane,
+            lane.journal_sequence + index,
+            lane.result_sequence + index,
+            change_sequence if changed else None,
+            "command",
+            item.offset,
+            submission.key if verdict.settles else None,
+            submission.digest,
+            item.organization_id,
+            item.candidate_id,
+            item.command_id,
+            item.source,
+            item.type,
+            item.actor,
+            verdict.outcome,
+            verdict.reason,
+            verdict.version,
+            verdict.previous_version,
+            self._details(verdict),
+            _change_data(item, verdict, change_sequence, now) if changed else None,
+            None,
+            item.traceparent,
+            item.tracestate,
         )
 
     def _details(self, verdict: Verdict) -> bytes | None:
@@ -190,34 +199,41 @@ class Apply:
         return orjson.dumps(details) if details else None
 
 
-def _change_data(row: JournalRow, verdict: Verdict, sequence: int, now: str) -> bytes:
-    change = verdict.change
-    assert change is not None
+def _change_data(item: Item, verdict: Verdict, sequence: int, now: str) -> bytes:
+    """The data of the change event: the bytes that are journaled and published."""
+    change = cast(Change, verdict.change)
     return orjson.dumps(
         {
-            "organization_id": row.organization_id,
-            "candidate_id": row.candidate_id,
+            "organization_id": item.organization_id,
+            "candidate_id": item.candidate_id,
             "version": verdict.version,
             "previous_version": change.previous_version,
             "changed": change.changed,
             "state": change.state,
-            "actor": row.actor,
-            "command_id": row.command_id,
-            "command_source": row.command_source,
+            "actor": item.actor,
+            "command_id": item.command_id,
+            "command_source": item.source,
             "sequence": sequence,
             "recorded_at": now,
         }
     )
 
 
-def _set_aside(row: JournalRow, item: Item, meaning: Reroute | DeadLetter) -> JournalRow:
+def _set_aside(
+    lane: LaneRow, index: int, item: Item, meaning: Reroute | DeadLetter
+) -> JournalRow:
     if isinstance(meaning, Reroute):
+        kind: Kind = "reroute"
         details: dict[str, Any] = {"to_partition": meaning.home}
-        kind = "reroute"
     else:
-        details = {"error_code": meaning.code, "error_detail": meaning.detail}
         kind = "dead_letter"
-    return row._replace(kind=kind, details=orjson.dumps(details), forward=pack(item.record))
+        details = {"error_code": meaning.code, "error_detail": meaning.detail}
+    return JournalRow(
+        lane.recorded_at, lane.lane, lane.journal_sequence + index, lane.result_sequence + index,
+        None, kind, item.offset, None, None, item.organization_id, item.candidate_id,
+        item.command_id, item.source, item.type, item.actor, None, None, None, None,
+        orjson.dumps(details), None, pack(item.record), item.traceparent, item.tracestate,
+    )  # fmt: skip
 
 
 def _advanced(

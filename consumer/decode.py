@@ -10,8 +10,8 @@ from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 from contract.envelope import Envelope, Undecodable, read_envelope
-from contract.record import Headers, SourceRecord, pack
-from domain.commands import KNOWN_TYPES, CommandParser, InvalidCommand
+from contract.record import RawRecord, pack
+from domain.commands import KNOWN_TYPES, Command, CommandParser, FieldError, InvalidCommand
 from domain.decide import Submission
 from domain.identity import Identity, command_digest, home_lane
 from domain.outcomes import DeadLetterCode
@@ -19,19 +19,11 @@ from domain.outcomes import DeadLetterCode
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 
 
-class KafkaRecord(Protocol):
+class KafkaRecord(RawRecord, Protocol):
     """What we need of aiokafka's ConsumerRecord."""
 
     @property
     def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Headers: ...
 
 
 class Reroute(NamedTuple):
@@ -51,7 +43,7 @@ class Item(NamedTuple):
     """One record of a batch, with what it means. Ids are None where the record tells none."""
 
     offset: int
-    record: SourceRecord
+    record: KafkaRecord
     meaning: Submission | Reroute | DeadLetter
     organization_id: str | None = None
     candidate_id: str | None = None
@@ -84,53 +76,56 @@ class Decoder:
         items = [self._item(record) for record in records]
         return Batch(items, next_offset, record_digest(items[-1].record))
 
-    def _item(self, received: KafkaRecord) -> Item:
-        record = SourceRecord(
-            received.key, received.value, received.headers, received.timestamp
-        )
+    def _item(self, record: KafkaRecord) -> Item:
         try:
             envelope = read_envelope(record)
+            meaning, organization_id, candidate_id, actor = self._meaning(envelope)
         except Undecodable as error:
-            return Item(received.offset, record, DeadLetter(error.code, error.detail))
-        organization_id = _uuid(envelope.data, "organization_id")
-        known = Item(
-            received.offset,
+            return Item(record.offset, record, DeadLetter(error.code, error.detail))
+        return Item(
+            record.offset,
             record,
-            DeadLetter("no_identity", "The data names no organization."),
+            meaning,
             organization_id,
-            _uuid(envelope.data, "candidate_id"),
+            candidate_id,
             envelope.command_id,
             envelope.source,
             envelope.type,
-            _actor(envelope.data),
+            actor,
             envelope.traceparent,
             envelope.tracestate,
         )
+
+    def _meaning(
+        self, envelope: Envelope
+    ) -> tuple[Submission | Reroute | DeadLetter, str | None, str | None, str | None]:
+        """What the record means, and organization, candidate and actor as far as it tells them."""
+        data = envelope.data
+        command: Command | None = None
+        errors: tuple[FieldError, ...] = ()
+        if envelope.type in KNOWN_TYPES and isinstance(data, dict):
+            try:
+                command = self._parser.parse(envelope.type, data)
+            except InvalidCommand as error:
+                errors = error.errors
+        told: tuple[str | None, str | None, str | None]
+        if command is not None:
+            told = command.organization_id, command.candidate_id, command.actor
+        else:
+            told = _uuid(data, "organization_id"), _uuid(data, "candidate_id"), _actor(data)
+        organization_id = told[0]
         if organization_id is None:
-            return known
+            return DeadLetter("no_identity", "The data names no organization."), *told
         if envelope.type not in KNOWN_TYPES:
-            unknown = DeadLetter("unknown_type", "This version knows no such command type.")
-            return known._replace(meaning=unknown)
+            return DeadLetter("unknown_type", "This version knows no such command type."), *told
         home = home_lane(organization_id, self._partitions_total)
         if home != self._lane:
-            return known._replace(meaning=Reroute(home))
-        try:
-            return known._replace(meaning=self._submission(envelope, organization_id))
-        except RecursionError:
-            deep = DeadLetter("not_json", "The data is nested too deeply.")
-            return known._replace(meaning=deep)
-
-    def _submission(self, envelope: Envelope, organization_id: str) -> Submission:
+            return Reroute(home), *told
         identity = Identity(organization_id, envelope.source, envelope.command_id)
-        digest = _digest(envelope)
-        try:
-            command = self._parser.parse(envelope.type, envelope.data)
-        except InvalidCommand as error:
-            return Submission(identity, identity.key, digest, None, error.errors)
-        return Submission(identity, identity.key, digest, command)
+        return Submission(identity, identity.key, _digest(envelope), command, errors), *told
 
 
-def record_digest(record: SourceRecord) -> bytes:
+def record_digest(record: RawRecord) -> bytes:
     """16 bytes over a whole record: tells whether a topic still holds what was read."""
     return blake2b(pack(record), digest_size=16).digest()
 
@@ -141,7 +136,10 @@ def _digest(envelope: Envelope) -> bytes:
             return command_digest(envelope.type, envelope.data)
         except TypeError:  # orjson writes no more than 254 levels
             pass
-    text = json.dumps(envelope.data, sort_keys=True, separators=(",", ":"))
+    try:
+        text = json.dumps(envelope.data, sort_keys=True, separators=(",", ":"))
+    except RecursionError as error:
+        raise Undecodable("not_json", "The data is nested too deeply.") from error
     return blake2b(f"{envelope.type}\n{text}".encode(), digest_size=16).digest()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -152,10 +153,11 @@ class ConsumerService:
             log.info("lane handed over", action="lane_released", lane=claim.lane)
 
     async def _sleep(self, stopping: asyncio.Event) -> None:
-        waiter = asyncio.ensure_future(stopping.wait())
+        waiter: asyncio.Future[Any] = asyncio.ensure_future(stopping.wait())
+        waits: set[asyncio.Future[Any]] = {waiter, self._failed}
         try:
             await asyncio.wait(
-                {waiter, self._failed},
+                waits,
                 timeout=self._tick_every.total_seconds(),
                 return_when=asyncio.FIRST_COMPLETED,
             )

@@ -22,7 +22,6 @@ from aiokafka.errors import (
 
 from consumer.decode import KafkaRecord, record_digest
 from contract.lanes import LaneHalted, LaneRow
-from contract.record import SourceRecord
 from contract.topics import Topics
 
 FETCH_WAIT = timedelta(milliseconds=50)
@@ -123,7 +122,8 @@ class Source:
         except BaseException:
             self._seek(self.position)
             raise
-        return polled.get(self._partition, [])
+        records: Sequence[KafkaRecord] = polled.get(self._partition, [])
+        return records
 
     def seek(self, offset: int) -> None:
         """Stand somewhere else: what was polled behind `offset` is read again."""
@@ -206,11 +206,10 @@ class Source:
             if await self._consumer.position(self._partition) > row.last_record_offset:
                 raise LaneHalted(self._lane, "the record read last is not there", _RECREATED)
         record = found[0]
-        source = SourceRecord(record.key, record.value, record.headers, record.timestamp)
         if (
             record.offset != row.last_record_offset
             or record.timestamp != row.last_record_timestamp
-            or record_digest(source) != row.last_record_digest
+            or record_digest(record) != row.last_record_digest
         ):
             raise LaneHalted(self._lane, "the record read last is another one now", _RECREATED)
 

@@ -84,7 +84,7 @@ async def open_pool(database_url: str, *, lease: timedelta, lanes_max: int) -> a
     """
     bound = f"{int(lease.total_seconds() * 1000 * 0.8)}ms"
     with translated():
-        return await asyncpg.create_pool(
+        pool: asyncpg.Pool = await asyncpg.create_pool(
             database_url,
             min_size=1,
             max_size=lanes_max + 3,
@@ -108,13 +108,14 @@ async def open_pool(database_url: str, *, lease: timedelta, lanes_max: int) -> a
                 "tcp_keepalives_count": "3",
             },
         )
+        return pool
 
 
-async def _keep(_: Connection) -> None:
+async def _keep(_: Any) -> None:
     """Nothing to reset: our sessions set nothing, so a release costs no round trip."""
 
 
-async def _prepare(connection: Connection) -> None:
+async def _prepare(connection: Any) -> None:
     await connection.set_type_codec(
         "json", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes
     )

@@ -5,15 +5,18 @@ Source: CloudEvents 1.0.2, Kafka protocol binding 1.0.2.
 """
 
 import json
+import re
 from base64 import b64decode
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
 
-from contract.record import SourceRecord
+from contract.record import RawRecord, record_bytes
 from domain.limits import COMMAND_ID_CHARACTERS_MAX, COMMAND_RECORD_BYTES_MAX
 from domain.outcomes import DeadLetterCode
 
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _STRUCTURED = "application/cloudevents+json"
 
 
@@ -42,7 +45,7 @@ class Envelope(NamedTuple):
     exact: bool = True
 
 
-def read_envelope(record: SourceRecord) -> Envelope:
+def read_envelope(record: RawRecord) -> Envelope:
     """The CloudEvent in a record.
 
     Raises:
@@ -50,7 +53,7 @@ def read_envelope(record: SourceRecord) -> Envelope:
     """
     if not record.value:
         raise Undecodable("empty", "The record has no value.")
-    if record.size > COMMAND_RECORD_BYTES_MAX:
+    if record_bytes(record) > COMMAND_RECORD_BYTES_MAX:
         raise Undecodable("too_large", f"More than {COMMAND_RECORD_BYTES_MAX} bytes.")
     headers = dict(record.headers)
     if len(headers) != len(record.headers):
@@ -131,7 +134,7 @@ def parse_json(value: bytes) -> tuple[Any, bool]:
 
 def storable(text: str) -> bool:
     """Can PostgreSQL hold it as text: no NUL, no lone surrogate?"""
-    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+    return "\0" not in text and (text.isascii() or not _SURROGATE.search(text))
 
 
 def _identifier(text: Any, name: str) -> str:
@@ -146,10 +149,11 @@ def _identifier(text: Any, name: str) -> str:
 
 
 def _text(value: bytes | None) -> str | None:
-    if value is None:
+    """The text of a header, None if it is none. UTF-8 holds no surrogate, so NUL is all to fear."""
+    if value is None or b"\0" in value:
         return None
     try:
-        return _storable_text(value.decode())
+        return value.decode()
     except UnicodeDecodeError:
         return None
 
@@ -158,11 +162,12 @@ def _storable_text(value: Any) -> str | None:
     return value if isinstance(value, str) and storable(value) else None
 
 
+@lru_cache(maxsize=256)
 def _content_type(value: bytes | None) -> str:
     return (_text(value) or "").partition(";")[0].strip().lower()
 
 
-def _refuse_repeated(record: SourceRecord) -> None:
+def _refuse_repeated(record: RawRecord) -> None:
     names = [name for name, _ in record.headers]
     for name in names:
         attribute = name.startswith("ce_") or name == "content-type"

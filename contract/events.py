@@ -4,13 +4,15 @@ Every event of a partition of results or changes carries its sequence as `ce_id`
 and `data.sequence`; the bytes depend on the row, the topic names and the source, nothing else.
 """
 
+from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 import orjson
 
 from contract.journal import JournalRow, timestamp_text
-from contract.record import SourceRecord, unpack
+from contract.record import SourceRecord, record_bytes, unpack
 from contract.topics import OUTPUT_MESSAGE_BYTES_MAX, Topics
 
 SETTLED = "candidate.command.settled.v1"
@@ -24,9 +26,11 @@ DEFAULT_SOURCE = "/gulf-funnel/candidates"
 
 _HEADERS_ROOM = 64 * 1024
 """What a dead letter's own headers and Kafka's framing may add: a guess with a wide margin."""
-_FIXED = [("ce_specversion", b"1.0"), ("content-type", b"application/json")]
-_TYPES = {
+_Header = tuple[str, bytes | None]
+_FIXED: dict[str, tuple[_Header, ...]] = {
     event_type: (
+        ("ce_specversion", b"1.0"),
+        ("content-type", b"application/json"),
         ("ce_type", event_type.encode()),
         ("ce_dataschema", (SCHEMA_URI + event_type).encode()),
     )
@@ -41,7 +45,7 @@ class OutputRecord(NamedTuple):
     partition: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes | None]]
+    headers: list[_Header]
     timestamp: int
 
 
@@ -50,7 +54,7 @@ class EventBuilder:
 
     def __init__(self, topics: Topics, source: str = DEFAULT_SOURCE) -> None:
         self._topics = topics
-        self._source = ("ce_source", source.encode())
+        self._source: _Header = ("ce_source", source.encode())
 
     def records(self, row: JournalRow) -> list[OutputRecord]:
         """Everything that this row publishes: its result or notice first."""
@@ -97,7 +101,7 @@ class EventBuilder:
             f"{row.organization_id}/{row.candidate_id}".encode(),
             row.change,
             self._headers(row, event_type, self._topics.changes, sequence),
-            int(row.recorded_at.timestamp() * 1000),
+            _milliseconds(row.recorded_at),
         )
 
     def _rerouted(self, row: JournalRow) -> OutputRecord:
@@ -135,7 +139,7 @@ class EventBuilder:
             ("x-error-code", details["error_code"].encode()),
             ("x-error-detail", details["error_detail"].encode()),
         ]
-        if record.size > OUTPUT_MESSAGE_BYTES_MAX - _HEADERS_ROOM:
+        if record_bytes(record) > OUTPUT_MESSAGE_BYTES_MAX - _HEADERS_ROOM:
             record = SourceRecord(None, None, (), record.timestamp)
             headers = headers[-6:] + _size_and_digest(value or b"")
             value = None
@@ -165,16 +169,15 @@ class EventBuilder:
             row.organization_id.encode() if row.organization_id else None,
             value,
             self._headers(row, event_type, self._topics.results, row.result_sequence),
-            int(row.recorded_at.timestamp() * 1000),
+            _milliseconds(row.recorded_at),
         )
 
     def _headers(
         self, row: JournalRow, event_type: str, topic: str, sequence: int
-    ) -> list[tuple[str, bytes | None]]:
-        headers: list[tuple[str, bytes | None]] = [
-            *_FIXED,
+    ) -> list[_Header]:
+        headers = [
+            *_FIXED[event_type],
             self._source,
-            *_TYPES[event_type],
             ("ce_id", event_id(topic, row.lane, sequence).encode()),
             ("ce_time", timestamp_text(row.recorded_at).encode()),
             ("ce_sequence", b"%020d" % sequence),
@@ -195,7 +198,12 @@ def event_id(topic: str, partition: int, sequence: int) -> str:
     return f"{topic}/{partition}/{sequence}"
 
 
-def _size_and_digest(value: bytes) -> list[tuple[str, bytes | None]]:
+@lru_cache(maxsize=4096)
+def _milliseconds(instant: datetime) -> int:
+    return int(instant.timestamp() * 1000)
+
+
+def _size_and_digest(value: bytes) -> list[_Header]:
     return [
         ("x-original-size", str(len(value)).encode()),
         ("x-original-sha256", sha256(value).hexdigest().encode()),

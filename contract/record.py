@@ -5,9 +5,23 @@
 
 from collections.abc import Iterator
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class RawRecord(Protocol):
+    """What we need of a record, whoever read it; `timestamp` in milliseconds since the epoch."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def timestamp(self) -> int: ...
+
 
 _PREFIX = Struct(">qi")
 _LENGTH = Struct(">i")
@@ -15,21 +29,23 @@ _NULL = _LENGTH.pack(-1)
 
 
 class SourceRecord(NamedTuple):
-    """Key, value and headers untouched; `timestamp` in milliseconds since the epoch."""
+    """A record as it was packed."""
 
     key: bytes | None
     value: bytes | None
     headers: Headers
     timestamp: int
 
-    @property
-    def size(self) -> int:
-        """Bytes of key, value and headers."""
-        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + headers
+
+def record_bytes(record: RawRecord) -> int:
+    """Bytes of key, value and headers."""
+    total = len(record.key or b"") + len(record.value or b"")
+    for name, value in record.headers:
+        total += len(name) + len(value or b"")
+    return total
 
 
-def pack(record: SourceRecord) -> bytes:
+def pack(record: RawRecord) -> bytes:
     """One byte string that `unpack` turns back into the same record."""
     parts = [_PREFIX.pack(record.timestamp, len(record.headers))]
     parts += _field(record.key), _field(record.value)

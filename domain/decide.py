@@ -5,7 +5,7 @@ other's effect through the snapshot's own copy of the state, so any split of a h
 batches decides the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
 
@@ -154,7 +154,7 @@ class _Working:
         self._now = now
         self._states = dict(snapshot.candidates)
         self._history = snapshot.history
-        self._changed_here: dict[CandidateKey, dict[int, frozenset[str]]] = {}
+        self._changed_here: dict[CandidateKey, dict[int, Collection[str]]] = {}
 
     def decision(self, verdicts: list[Verdict]) -> Decision:
         created: list[CandidateState] = []
@@ -251,7 +251,7 @@ class _Working:
             fields = here.get(step) or before.get(step)
             if fields is None:
                 return named
-            touched |= fields
+            touched.update(fields)
         return [name for name in named if name in touched]
 
     def _apply(
@@ -263,7 +263,7 @@ class _Working:
         changed: dict[str, dict[str, Any]],
     ) -> Verdict:
         self._states[key] = state
-        self._changed_here.setdefault(key, {})[state["version"]] = frozenset(changed)
+        self._changed_here.setdefault(key, {})[state["version"]] = changed
         change = Change(previous, changed, state)
         return Verdict(outcome, None, state["version"], previous, change=change)
 

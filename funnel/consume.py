@@ -4,6 +4,7 @@ The only place where the rooms `consumer` and `producer` meet.
 """
 
 import asyncio
+import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +13,7 @@ from typing import Any
 import aiokafka.record.default_records
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, start_http_server
 
 from consumer.apply import Apply
 from consumer.decode import Decoder
@@ -27,6 +28,10 @@ from contract.events import EventBuilder
 from contract.lanes import Hook
 from contract.topics import Topics
 from domain.commands import CommandParser
+from funnel.crash import crash_hook
+from funnel.settings import BadSettings, Settings
+from funnel.shutdown import stop_signals
+from funnel.stall import stall_watch
 from producer.journal import JournalReader
 from producer.publisher import Publisher
 
@@ -53,6 +58,45 @@ class ConsumeConfig:
     watchdog: timedelta = timedelta(seconds=30)
     batch_records_max: int = 1000
     hook: Hook = lambda _: None
+
+
+def consume_config(settings: Settings) -> ConsumeConfig:
+    """The settings that a consumer process uses.
+
+    Raises:
+        BadSettings: a crash point that does not exist, or no address of a server.
+    """
+    for name in ("database_url", "kafka_bootstrap_servers"):
+        if not getattr(settings, name):
+            raise BadSettings(f"{name.upper()}: is needed")
+    try:
+        hook = crash_hook(crash_at=settings.crash_at, pause_at=settings.pause_at)
+    except ValueError as error:
+        raise BadSettings(f"FUNNEL_CRASH_AT, FUNNEL_PAUSE_AT: {error}") from error
+    return ConsumeConfig(
+        database_url=settings.database_url.get_secret_value(),
+        kafka=settings.kafka_options(),
+        topics=settings.topics,
+        consumer_id=settings.consumer_id,
+        event_source=settings.event_source,
+        phone_region=settings.phone_region,
+        deduplication=timedelta(days=settings.deduplication_days),
+        lease=timedelta(seconds=settings.lease_seconds),
+        watchdog=timedelta(seconds=settings.watchdog_seconds),
+        batch_records_max=settings.batch_records_max,
+        hook=hook,
+    )
+
+
+async def run(settings: Settings) -> None:
+    """The process `funnel consume`: until SIGTERM or SIGINT, with its metrics served."""
+    config = consume_config(settings)
+    registry = CollectorRegistry()
+    _calm_collector()
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, settings.host, registry)
+    with stop_signals() as stopping, stall_watch(config.watchdog):
+        await run_consumer(config, stopping, registry)
 
 
 class TopicMissing(Exception):
@@ -136,6 +180,15 @@ async def run_consumer(
         log.info("consumer stopped", action="consumer_stopped")
     finally:
         await pool.close()
+
+
+def _calm_collector() -> None:
+    """Batches are many small tuples, none of them in a cycle: look for cycles seldom.
+
+    Measured: with Python's defaults a third of the time of deciding and encoding went there.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
 
 
 async def describe(kafka: Mapping[str, Any], topics: Topics) -> tuple[str, int]:

@@ -3,7 +3,8 @@
 MigrationError
 ├── MigrationFailed   PostgreSQL refused a migration; nothing of it stays
 ├── LockBusy          somebody else has been migrating for too long
-└── SchemaOutOfDate   the database lacks migrations that this code needs
+├── SchemaOutOfDate   the database lacks migrations that this code needs
+└── DatabaseAway      no connection, or lost again and again
 """
 
 
@@ -34,3 +35,10 @@ class SchemaOutOfDate(MigrationError):
             f"the database lacks migrations {', '.join(missing)}: run `funnel migrate up`"
         )
         self.missing = missing
+
+
+class DatabaseAway(MigrationError):
+    """PostgreSQL cannot be reached: {said}."""
+
+    def __init__(self, *, said: str) -> None:
+        super().__init__(f"PostgreSQL cannot be reached: {said}")

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
-from migrations.errors import LockBusy, MigrationFailed, SchemaOutOfDate
+from migrations.errors import DatabaseAway, LockBusy, MigrationFailed, SchemaOutOfDate
 from migrations.files import Migration, read_migrations, required_version
 
 __all__ = ["MigrationStatus", "assert_migrated", "migrate_up", "required_version", "status"]
@@ -65,7 +65,8 @@ async def migrate_up(database_url: str, *, report: Report) -> list[str]:
     Raises:
         MigrationFailed: PostgreSQL refused one; those before it stay.
         LockBusy: another runner held the lock for `LOCK_S_MAX` seconds.
-        OSError, asyncpg.PostgresError: no connection, or lost `ATTEMPTS_MAX` times.
+        DatabaseAway: no connection, or lost `ATTEMPTS_MAX` times.
+        asyncpg.PostgresError: PostgreSQL does not let us in.
     """
     migrations = read_migrations()
     applied: list[str] = []
@@ -82,19 +83,27 @@ async def migrate_up(database_url: str, *, report: Report) -> list[str]:
                         applied.append(migration.version)
             return applied
         except CONNECTION_LOST as error:
+            said = str(error) or type(error).__name__
             if not attempts_left:
-                raise
-            report(f"no connection to PostgreSQL ({error or type(error).__name__}); trying again")
+                raise DatabaseAway(said=said) from error
+            report(f"no connection to PostgreSQL ({said}); trying again")
             await asyncio.sleep(random.uniform(0.1, RETRY_PAUSE_S_MAX))
     raise AssertionError("the last attempt returns or raises")
 
 
 async def status(database_url: str) -> list[MigrationStatus]:
-    """Every migration of this code and of the database, oldest first."""
+    """Every migration of this code and of the database, oldest first.
+
+    Raises:
+        DatabaseAway: no connection.
+        asyncpg.PostgresError: PostgreSQL does not let us in.
+    """
     try:
         connection = await _connect(database_url)
     except asyncpg.InvalidCatalogNameError:
         known: set[str] = set()
+    except CONNECTION_LOST as error:
+        raise DatabaseAway(said=str(error)) from error
     else:
         known = await _applied_versions(connection)
         connection.terminate()

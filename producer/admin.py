@@ -32,10 +32,11 @@ READY_POLL_S = 0.05
 
 
 class TopicsMismatch(Exception):
-    """The topics are not what they must be; one line for each problem, with the remedy."""
+    """The topics are not what they must be; says how, and the remedy, of the first."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
+        more = f" ({len(problems) - 1} more: `funnel topics check`)" if len(problems) > 1 else ""
+        super().__init__(problems[0] + more)
         self.problems = problems
 
 

@@ -148,6 +148,7 @@ class CommandClient:
 
         Raises:
             InvalidCommand, ValueError, TypeError: it is not a command; it was not sent.
+            CommandTooLarge: it has more bytes than the topic takes; it was not sent.
             CommandNotSent: Kafka did not acknowledge it.
             ResultTimeout: it was not settled in time, and may be later.
             ResultUnknown: results cannot be read any more.

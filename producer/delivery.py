@@ -16,18 +16,16 @@ from aiokafka.errors import KafkaError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from contract.topics import COMMAND_MESSAGE_BYTES_MAX
-from producer.command_errors import CommandNotSent, CommandTooLarge, TopicMissing
+from producer.command_errors import CommandNotSent, TopicMissing
 from producer.outgoing import CommandRecord
 
 log = structlog.get_logger("producer")
 
 # One batch of a bulk load: aiokafka's cost is by the batch, and beyond this it gains nothing.
 _BATCH_BYTES_MAX = 512 * 1024
-# Framing of a batch and of its record beside key, value and headers: 61 + 21 bytes and varints.
-_FRAMING_BYTES_MAX = 1024
 # A broker that is there answers in milliseconds: a guess with a wide margin.
 _START_SECONDS_MAX = 10.0
-_STOP_SECONDS_MAX = 5.0
+_STOP_SECONDS_MAX = 2.0
 
 
 class Sent(NamedTuple):
@@ -77,10 +75,8 @@ class Delivery:
         """Deliver one record; concurrent calls share aiokafka's batches.
 
         Raises:
-            CommandTooLarge: larger than the topic takes.
             CommandNotSent: not acknowledged in time, or refused.
         """
-        _refuse_large(record)
         async with self._producing() as producer:
             future = await producer.send(
                 self._topic,
@@ -103,10 +99,8 @@ class Delivery:
             How many were delivered: all of them.
 
         Raises:
-            CommandTooLarge, CommandNotSent: as `one`; others of these records may have arrived.
+            CommandNotSent: as `one`; others of these records may have arrived.
         """
-        for record in records:
-            _refuse_large(record)
         async with self._producing() as producer:
             async with self._enqueuing:
                 acknowledgements = await self._enqueue(producer, records)
@@ -197,11 +191,6 @@ async def _stop(producer: AIOKafkaProducer) -> None:
     except (KafkaError, OSError, TimeoutError) as error:
         log.warning("producer abandoned", action="producer_abandoned", error=repr(error))
         await producer.client.close()
-
-
-def _refuse_large(record: CommandRecord) -> None:
-    if record.size > COMMAND_MESSAGE_BYTES_MAX - _FRAMING_BYTES_MAX:
-        raise CommandTooLarge(f"The command has {record.size} bytes.")
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """The journal as the publisher reads it: what follows a result, in order."""
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -50,7 +50,7 @@ class JournalReader:
 
 
 def _journal_row(row: asyncpg.Record) -> JournalRow:
-    values = cast(JournalRow, JournalRow._make(row))
+    values = JournalRow._make(row)
     return values._replace(
         identity=_text(values.identity),
         organization_id=_text(values.organization_id),

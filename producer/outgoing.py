@@ -14,14 +14,18 @@ from uuid import UUID
 import orjson
 from uuid_utils.compat import uuid7
 
+from contract.topics import COMMAND_MESSAGE_BYTES_MAX
 from domain.candidate import Changes, NewCandidate
 from domain.commands import CommandParser, OnConflict
 from domain.field_errors import FieldError, InvalidCommand
 from domain.identity import Identity, home_lane
 from domain.limits import COMMAND_ID_CHARACTERS_MAX
+from producer.command_errors import CommandTooLarge
 
 Id = str | UUID
 
+# Framing of a batch and of its record beside key, value and headers: 61 + 21 bytes and varints.
+_FRAMING_BYTES_MAX = 1024
 _FIXED = [("ce_specversion", b"1.0"), ("content-type", b"application/json")]
 
 
@@ -133,6 +137,7 @@ def command_record(
         InvalidCommand: `data` names no organization, or the parser refuses it.
         ValueError: the type, the id or the source is empty or too long.
         TypeError: `data` holds what JSON cannot carry.
+        CommandTooLarge: it has more bytes than the topic takes.
     """
     organization_id = organization_of(command.data)
     identity = Identity(
@@ -144,7 +149,7 @@ def command_record(
     if parser is not None:
         check(parser, command.type, value)
     timestamp = time.time_ns() // 1_000_000
-    return CommandRecord(
+    record = CommandRecord(
         identity=identity,
         partition=home_lane(organization_id, partitions_total),
         key=organization_id.encode(),
@@ -152,6 +157,9 @@ def command_record(
         headers=_headers(command, identity, timestamp),
         timestamp=timestamp,
     )
+    if record.size > COMMAND_MESSAGE_BYTES_MAX - _FRAMING_BYTES_MAX:
+        raise CommandTooLarge(f"The command has {record.size} bytes.")
+    return record
 
 
 def organization_of(data: Mapping[str, Any]) -> str:

@@ -7,9 +7,9 @@ results), what follows (the journal).
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -34,6 +34,14 @@ log = structlog.get_logger("producer")
 
 class PublishFailed(Exception):
     """Kafka refused or did not answer: nothing of this transaction counts as published."""
+
+
+class _Sent(NamedTuple):
+    """A record batch on its way."""
+
+    topic: str
+    records_total: int
+    acknowledged: Awaitable[Any]
 
 
 class Publisher:
@@ -228,35 +236,22 @@ class Publisher:
 
         aiokafka commits a transaction of which half the sends failed, so each is looked at.
         """
-        outputs: dict[tuple[str, int], list[OutputRecord]] = {}
+        open_batches: dict[tuple[str, int], Any] = {}
+        sent: list[_Sent] = []
         for row in rows:
             for record in self._builder.records(row):
-                outputs.setdefault((record.topic, record.partition), []).append(record)
-        sent = await asyncio.gather(
-            *(self._send_all(producer, at, records) for at, records in outputs.items())
-        )
-        end = 0
-        for (topic, _), last_offset in zip(outputs, sent, strict=True):
-            if topic == self._topics.results:
-                end = last_offset + 1
-        return end
-
-    async def _send_all(
-        self, producer: AIOKafkaProducer, at: tuple[str, int], records: Sequence[OutputRecord]
-    ) -> int:
-        """The records of one partition in batches of a bounded size; the last one's offset."""
-        topic, partition = at
-        acknowledged = []
-        batch = producer.create_batch()
-        for record in records:
-            added = _append(batch, record)
-            if added is None:
-                acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
-                batch = producer.create_batch()
-                added = _append(batch, record)
-        acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
-        metadata = await asyncio.gather(*acknowledged)
-        return int(metadata[-1].offset) + batch.record_count() - 1
+                at = record.topic, record.partition
+                batch = open_batches.get(at)
+                if batch is None or _append(batch, record) is None:
+                    if batch is not None:
+                        sent.append(await _send_batch(producer, at, batch))
+                    batch = open_batches[at] = producer.create_batch()
+                    _append(batch, record)
+        for at, batch in open_batches.items():
+            sent.append(await _send_batch(producer, at, batch))
+        await asyncio.gather(*(each.acknowledged for each in sent))
+        last = [each for each in sent if each.topic == self._topics.results][-1]
+        return int((await last.acknowledged).offset) + last.records_total
 
     async def _discard(self) -> None:
         producer, self._producer = self._producer, None
@@ -270,6 +265,12 @@ class Publisher:
         elif error is None and self._away:
             log.info("publisher goes on", action="publisher_resumed", lane=self._lane)
         self._away = error is not None
+
+
+async def _send_batch(producer: AIOKafkaProducer, at: tuple[str, int], batch: Any) -> _Sent:
+    topic, partition = at
+    acknowledged = await producer.send_batch(batch, topic, partition=partition)
+    return _Sent(topic, batch.record_count(), acknowledged)
 
 
 def _append(batch: Any, record: OutputRecord) -> Any:

@@ -88,7 +88,10 @@ class Expected:
     def _settled(self) -> Iterator[CommandResult]:
         for identity, answer in self.answers:
             if not answer.done():
-                raise ResultTimeout(f"Command {identity.command_id} is not settled yet.")
+                raise ResultTimeout(
+                    f"Command {identity.command_id} is not settled yet. "
+                    "It may be later: to learn the outcome, send it again with the same id."
+                )
             yield answer.result()
 
 

@@ -10,12 +10,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from stack.servers import StackError
 
 POLL_S = 0.02
+
+REAP_S_MAX = 3.0
+"""In a container whose first process reaps nobody, a zombie stays for ever."""
 
 KILL_S_MAX = 10.0
 """SIGKILL is immediate unless the process sits in a disk write."""
@@ -29,7 +32,7 @@ class BackgroundProcess:
         self.folder = folder
         self.log_file = log_file
         self._pid_file = folder / "pid"
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: int | None = None
 
     @property
     def pid(self) -> int | None:
@@ -40,25 +43,24 @@ class BackgroundProcess:
             return None
         return pid if f"{self.folder}/" in _command_line(pid) else None
 
-    def spawn(
-        self, command: list[str], *, user: int | None, environment: Mapping[str, str]
-    ) -> None:
+    def spawn(self, command: list[str], *, user: int | None) -> None:
         """Start `command` as `user` (None: as ourselves), output appended to the log file."""
         self._pid_file.unlink(missing_ok=True)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
-            self._child = subprocess.Popen(
+            child = subprocess.Popen(
                 ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self._pid_file), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                env={**os.environ, **environment},
                 start_new_session=True,
                 user=user,
                 group=user,
                 extra_groups=None if user is None else [],
             )
+        self._child = child.pid
+        child.returncode = 0  # we reap it; without this Popen would warn that it still runs
 
     def wait_ready(self, ready: Callable[[], bool], *, timeout_s: float) -> None:
         """Wait until `ready()`.
@@ -68,7 +70,7 @@ class BackgroundProcess:
         """
         deadline = time.monotonic() + timeout_s
         while not ready():
-            ended = self._child is not None and self._child.poll() is not None
+            ended = self.pid is None and (self._child is None or _has_ended(self._child))
             if ended or time.monotonic() > deadline:
                 how = "ended while starting" if ended else f"not ready after {timeout_s:.0f} s"
                 raise StackError(f"{self.title} {how}: {self._last_line()} (see {self.log_file})")
@@ -76,24 +78,26 @@ class BackgroundProcess:
 
     def stop(self, polite: signal.Signals, *, timeout_s: float) -> None:
         """Ask politely, wait, then kill. Does nothing when it is not running."""
-        pid = self.pid
-        if pid is None:
+        if (pid := self.pid) is None:
             return
         self.resume()
         _send(pid, polite)
-        if not self._gone(pid, timeout_s=timeout_s):
+        if _all_ended([pid], timeout_s=timeout_s):
+            self._pid_file.unlink(missing_ok=True)
+        else:
             self.kill()
 
     def kill(self) -> None:
         """SIGKILL the process and its children; stopped first, so that it spawns no more."""
-        pid = self.pid
-        if pid is None:
+        if (pid := self.pid) is None:
             return
         _send(pid, signal.SIGSTOP)
-        for each in (*_children(pid), pid):
+        family = [*_children(pid), pid]
+        for each in family:
             _send(each, signal.SIGKILL)
-        if not self._gone(pid, timeout_s=KILL_S_MAX):
+        if not _all_ended(family, timeout_s=KILL_S_MAX):
             raise StackError(f"{self.title} (pid {pid}) did not end after SIGKILL")
+        self._pid_file.unlink(missing_ok=True)
 
     def pause(self) -> None:
         """SIGSTOP the process, then its children: connections stay open and nobody answers."""
@@ -108,18 +112,6 @@ class BackgroundProcess:
             for each in (*_children(pid), pid):
                 _send(each, signal.SIGCONT)
 
-    def _gone(self, pid: int, *, timeout_s: float) -> bool:
-        deadline = time.monotonic() + timeout_s
-        while self.pid is not None:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(POLL_S)
-        _reap(pid)
-        if self._child is not None:
-            self._child.wait(timeout=KILL_S_MAX)
-        self._pid_file.unlink(missing_ok=True)
-        return True
-
     def _last_line(self) -> str:
         lines = self.log_file.read_text(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else "its log is empty"
@@ -132,21 +124,49 @@ def _send(pid: int, what: signal.Signals) -> None:
         return  # it ended meanwhile, which is what every caller then waits for or wants
 
 
-def _reap(pid: int) -> None:
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return  # another process started it, or its Popen has reaped it
+def _all_ended(pids: list[int], *, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    for pid in pids:
+        while not _has_ended(pid):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
+        _wait_reaped(pid)
+    return True
+
+
+def _has_ended(pid: int) -> bool:
+    """Its memory and ports are free; a zombie's are."""
+    return _state(pid) in ("", "Z", "X")
+
+
+def _wait_reaped(pid: int) -> None:
+    """PostgreSQL takes a zombie for a living postmaster, so give its parent time to reap it."""
+    deadline = time.monotonic() + REAP_S_MAX
+    while _state(pid) != "" and time.monotonic() < deadline:
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            time.sleep(POLL_S)  # the process that started it must do it, or init
+
+
+def _state(pid: int) -> str:
+    """One letter; empty when there is no such process."""
+    if sys.platform != "linux":
+        return _ps("-o", "stat=", "-p", str(pid)).strip()[:1]
+    return _proc(pid, "stat").rpartition(")")[2].strip()[:1]
 
 
 def _command_line(pid: int) -> str:
     """Empty for a process that is gone or only waits to be reaped."""
     if sys.platform != "linux":
         return _ps("-ww", "-o", "command=", "-p", str(pid))
+    return _proc(pid, "cmdline").replace("\0", " ")
+
+
+def _proc(pid: int, name: str) -> str:
     try:
-        return (
-            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        )
+        return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
 

@@ -72,8 +72,10 @@ class ContainerServer:
         self._container.get_wrapped_container().unpause()
 
     def remove(self) -> None:
-        """Remove the container with its data."""
-        self._container.stop()
+        """Remove the container with its data; harmless when there is none."""
+        if self._made:
+            self._container.stop()
+            self._made = False
 
     def _is_up(self) -> bool:
         container = self._container.get_wrapped_container()

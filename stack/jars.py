@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from stack.files import build_folder, file_errors_told, locked
-from stack.servers import Report, StackError
+from stack.servers import NOT_INSTALLED, Report, StackError
 
 KAFKA_VERSION = "4.4.0"
 
@@ -57,9 +57,7 @@ def _fetch(folder: Path) -> None:
         from jgo.maven import MavenContext
         from jgo.parse import Coordinate
     except ImportError as error:
-        raise StackError(
-            "the embedded servers are not installed: pip install 'gulf-funnel[embedded]'"
-        ) from error
+        raise StackError(NOT_INSTALLED) from error
 
     # A repository of our own: jgo trusts whatever a killed download left in ~/.m2.
     repository = folder / "repository"

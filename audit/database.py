@@ -1,0 +1,59 @@
+"""The auditor's connection, and short consistent looks through it.
+
+A look is one REPEATABLE READ, READ ONLY transaction over one bounded piece of work. There is none
+for a whole run: an old snapshot would keep every dead version of the lanes' rows alive, and slow
+down the very consumers that go on meanwhile.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+ROLE = "funnel_audit"
+_CONNECT_SECONDS_MAX = 10.0
+_STATEMENT_SECONDS_MAX = 600.0
+"""One bounded piece of work on a cold disk: a guess with a wide margin."""
+
+
+class AuditRefused(Exception):
+    """The database does not let the auditor look; the message names the remedy."""
+
+
+@asynccontextmanager
+async def open_audit(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection with the auditor's rights and no others.
+
+    Raises:
+        AuditRefused: the role, a grant or a table is missing.
+        OSError, asyncpg.PostgresConnectionError: PostgreSQL does not answer.
+    """
+    try:
+        connection = await asyncpg.connect(
+            database_url,
+            timeout=_CONNECT_SECONDS_MAX,
+            command_timeout=_STATEMENT_SECONDS_MAX,
+            server_settings={
+                "role": ROLE,
+                "application_name": "funnel verify",
+                "timezone": "UTC",
+                "jit": "off",
+                # Ranges differ: each is planned for what it holds.
+                "plan_cache_mode": "force_custom_plan",
+            },
+        )
+    except asyncpg.InvalidParameterValueError as error:
+        raise AuditRefused(f"There is no role {ROLE}: run `funnel migrate up`.") from error
+    try:
+        yield connection
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedTableError) as error:
+        raise AuditRefused(f"{error.args[0]}, as {ROLE}: run `funnel migrate up`.") from error
+    finally:
+        await connection.close(timeout=_CONNECT_SECONDS_MAX)
+
+
+@asynccontextmanager
+async def look(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Everything within sees one state of the database."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        yield

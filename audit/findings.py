@@ -1,0 +1,67 @@
+"""What a verification finds: every difference counted, the first ones listed.
+
+A difference names its place and what is wrong in words without personal data, unless values were
+asked for; memory does not grow with the number of differences.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+LISTED_MAX = 100
+"""Enough to see the pattern of a fault; the totals say how far it goes."""
+
+Check = Literal["state", "versions", "sequences", "journal", "identities", "output"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a phase, how many rows are done, and of how many at least."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing that is not as it must be."""
+
+    check: Check
+    where: str
+    expected: str
+    found: str
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects the differences of one run.
+
+    Attributes:
+        listed: the first `LISTED_MAX`.
+        totals: all of them, by check.
+        rows: how many rows or records were looked at, by phase.
+        backlog: results that are settled and not yet published.
+        compacted: changes that compaction has removed, as it may.
+        expired: results and dead letters that retention has removed, as it may.
+    """
+
+    listed: list[Difference] = field(default_factory=list)
+    totals: Counter[Check] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    backlog: int = 0
+    compacted: int = 0
+    expired: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many differences there are."""
+        return self.totals.total()
+
+    @property
+    def full(self) -> bool:
+        """Are further differences only counted?"""
+        return len(self.listed) >= LISTED_MAX
+
+    def add(self, check: Check, where: str, *, expected: object, found: object) -> None:
+        """One difference more."""
+        self.totals[check] += 1
+        if not self.full:
+            self.listed.append(
+                Difference(check=check, where=where, expected=str(expected), found=str(found))
+            )

@@ -1,0 +1,145 @@
+"""Each lane's journal: numbered without hole or repeat, in order of time, up to its lane's row.
+
+Reads a lane in the order in which it was written, piece by piece; the end of a lane and its row
+are read in one look, so a lane that goes on meanwhile agrees with itself.
+"""
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import asyncpg
+
+from audit.database import look
+from audit.findings import Check, Findings, Progress
+from audit.sqlfiles import statement
+
+PIECE_ROWS = 50_000
+"""One sort of some 5 MB in PostgreSQL; larger pieces are no faster."""
+
+_BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+_LANE = statement("lane")
+_LANES = statement("lanes")
+_SEQUENCES = statement("sequences")
+_STRAY_ROWS = statement("stray_rows")
+
+_SEQUENCE_NAMES = ("journal", "result", "change")
+# What must hold for a row by itself, and how it is told when it does not.
+_CONTRADICTIONS: dict[str, tuple[Check, str]] = {
+    "shape_right": ("journal", "a change exactly where the outcome is one"),
+    "version_right": ("versions", "previous_version one below version"),
+    "identity_right": ("journal", "an identity exactly where a command was settled"),
+}
+
+
+class Lane(NamedTuple):
+    """A lane as its row says it stands."""
+
+    lane: int
+    journal_sequence: int
+    result_sequence: int
+    change_sequence: int
+    published_result_sequence: int
+    last_recorded_at: datetime
+
+
+class _Place(NamedTuple):
+    """The last journal row seen of a lane."""
+
+    result: int = 0
+    journal: int = 0
+    recorded_at: datetime = _BEGINNING
+    change: int = 0
+
+
+async def read_lanes(connection: asyncpg.Connection) -> list[Lane]:
+    """Every lane, as it stands now."""
+    return [Lane(*row) for row in await connection.fetch(_LANES)]
+
+
+async def check_sequences(
+    connection: asyncpg.Connection, lanes: list[Lane], findings: Findings, progress: Progress
+) -> None:
+    """Follow the journal of every lane to its end."""
+    rows_total = sum(lane.journal_sequence for lane in lanes)
+    for row in await connection.fetch(_STRAY_ROWS):
+        findings.add(
+            "sequences",
+            f"lane {row['lane']}",
+            expected="no such lane",
+            found=f"{row['rows_total']} journal rows",
+        )
+    for lane in lanes:
+        place, more = _Place(), True
+        while more:
+            place, more = await _check_piece(connection, lane.lane, place, findings)
+            progress("sequences", findings.rows["journal rows"], rows_total)
+
+
+async def _check_piece(
+    connection: asyncpg.Connection, lane: int, place: _Place, findings: Findings
+) -> tuple[_Place, bool]:
+    """The next piece: where it ends, and whether the lane goes on behind it."""
+    async with look(connection):
+        rows = await connection.fetch(
+            _SEQUENCES, lane, place.result, place.journal, place.recorded_at, place.recorded_at,
+            place.change, PIECE_ROWS,
+        )  # fmt: skip
+        for row in rows:
+            _tell_row(findings, lane, row)
+        rows_total = rows[0]["rows_total"] if rows else 0
+        findings.rows["journal rows"] += rows_total
+        if rows:
+            last = rows[-1]
+            changes = [row["change_sequence"] for row in rows if row["change_sequence"] is not None]
+            place = _Place(
+                last["result_sequence"], last["journal_sequence"], last["recorded_at"],
+                changes[-1] if changes else place.change,
+            )  # fmt: skip
+        if rows_total == PIECE_ROWS:
+            return place, True
+        row = await connection.fetchrow(_LANE, lane)
+        if row is not None:
+            _tell_end(findings, Lane(*row), place)
+        return place, False
+
+
+def _tell_row(findings: Findings, lane: int, row: asyncpg.Record) -> None:
+    where = f"lane {lane}, journal row {row['journal_sequence']}"
+    for name in _SEQUENCE_NAMES:
+        if not row[f"{name}_right"]:
+            findings.add(
+                "sequences",
+                where,
+                expected=f"{name}_sequence {row[f'{name}_expected']}",
+                found=row[f"{name}_sequence"],
+            )
+    if not row["recorded_right"]:
+        findings.add(
+            "sequences",
+            where,
+            expected=f"recorded_at not before {row['recorded_before']}",
+            found=row["recorded_at"],
+        )
+    for name, (check, expected) in _CONTRADICTIONS.items():
+        if not row[name]:
+            findings.add(check, where, expected=expected, found="otherwise")
+
+
+def _tell_end(findings: Findings, lane: Lane, place: _Place) -> None:
+    where = f"lane {lane.lane}, its row"
+    for name in _SEQUENCE_NAMES:
+        expected, found = getattr(place, name), getattr(lane, f"{name}_sequence")
+        if expected != found:
+            findings.add(
+                "sequences",
+                where,
+                expected=f"{name}_sequence {expected}, the journal's last",
+                found=found,
+            )
+    if place.journal and place.recorded_at != lane.last_recorded_at:
+        findings.add(
+            "sequences",
+            where,
+            expected=f"last_recorded_at {place.recorded_at}",
+            found=lane.last_recorded_at,
+        )

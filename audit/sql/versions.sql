@@ -1,0 +1,27 @@
+-- Of a range of keys: how many versions and candidates, and the candidates whose versions are not
+-- 1, 2, 3… in the journal, up to that of their row.
+WITH versions AS (
+    SELECT organization_id, candidate_id, version,
+           lag(version, 1, 0::bigint) OVER (PARTITION BY organization_id, candidate_id
+                                            ORDER BY version) AS version_before
+    FROM journal
+    WHERE change_sequence IS NOT NULL
+      AND (organization_id, candidate_id) >= ($1::uuid, $2::uuid)
+      AND (organization_id, candidate_id) <= ($3::uuid, $4::uuid)
+), newest AS (
+    SELECT organization_id, candidate_id, max(version) AS version, count(*) AS versions_total,
+           bool_and((version = version_before + 1) IS TRUE) AS whole
+    FROM versions
+    GROUP BY organization_id, candidate_id
+), rows AS (
+    SELECT organization_id, candidate_id, version
+    FROM candidates
+    WHERE (organization_id, candidate_id) >= ($1::uuid, $2::uuid)
+      AND (organization_id, candidate_id) <= ($3::uuid, $4::uuid)
+)
+SELECT coalesce(sum(newest.versions_total), 0)::bigint AS versions_total,
+       count(rows.version) AS candidates_total,
+       array_agg(ARRAY[organization_id, candidate_id]) FILTER (
+           WHERE newest.whole IS NOT TRUE OR newest.version IS DISTINCT FROM rows.version
+       ) AS suspects
+FROM newest FULL JOIN rows USING (organization_id, candidate_id)

@@ -1,0 +1,165 @@
+"""One run of everything, in turn, on servers of its own; figures as one table."""
+
+import asyncio
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.ceiling import run_ceiling
+from bench.service import (
+    Latency,
+    Throughput,
+    consumer_process,
+    fresh_topics,
+    run_latency,
+    run_throughput,
+)
+from bench.usual import run_usual
+from bench.workload import Workload
+from contract.topics import Topics
+from migrations.runner import migrate_up
+from producer.admin import apply_topics
+from stack import EmbeddedStack, Servers
+
+LANES_TOTAL = 8
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchConfig:
+    """How much of everything. The defaults are quick; the README's table says what it used."""
+
+    candidates_total: int = 100_000
+    updates_total: int = 40_000
+    usual_total: int = 1000
+    one_lane_total: int = 20_000
+    latency_total: int = 500
+    latency_per_second: float = 50.0
+    seed: int = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What was measured; commands a second unless a name says otherwise."""
+
+    config: BenchConfig
+    usual: float
+    ceiling: float
+    service: Throughput
+    one_lane: Throughput
+    latency: Latency
+
+
+async def run_bench(config: BenchConfig, *, report: Callable[[str], None]) -> Figures:
+    """Everything, in one run. Servers and data live in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="funnel-bench-") as folder:
+        stack = EmbeddedStack(Path(folder), report=report)
+        try:
+            servers = await asyncio.to_thread(stack.start)
+            with (Path(folder) / "consumer.log").open("wb") as log:
+                return await _run(config, servers, _pids(stack), log, report)
+        finally:
+            await asyncio.to_thread(stack.stop)
+
+
+async def _run(
+    config: BenchConfig,
+    servers: Servers,
+    pids: dict[str, int],
+    log: Any,
+    report: Callable[[str], None],
+) -> Figures:
+    kafka = {"bootstrap_servers": servers.kafka_bootstrap_servers}
+    workload = Workload(config.seed, config.candidates_total)
+    updates = workload.updates(config.updates_total)
+
+    report(f"(a) the usual way, {config.usual_total} commands")
+    database_url, topics = await _prepare(servers, kafka, workload, 1)
+    usual = await run_usual(
+        database_url=database_url, kafka=kafka, topics=topics,
+        updates=updates[: config.usual_total],
+    )  # fmt: skip
+
+    report(f"(b) the same writes in SQL only, {config.updates_total} updates")
+    database_url, _ = await _prepare(servers, kafka, workload, None)
+    ceiling = await run_ceiling(
+        database_url=database_url, updates=updates, lanes_total=LANES_TOTAL, batch=_BATCH
+    )
+
+    report(f"(c) this service, {config.updates_total} commands")
+    database_url, topics = await _prepare(servers, kafka, workload, LANES_TOTAL)
+    async with consumer_process(
+        database_url=database_url,
+        bootstrap_servers=servers.kafka_bootstrap_servers,
+        topics=topics,
+        log=log,
+    ) as pid:
+        everybody = pids | {"consumer": pid}
+        service = await run_throughput(
+            database_url=database_url, kafka=kafka, topics=topics,
+            partitions_total=LANES_TOTAL, updates=updates, pids=everybody,
+        )  # fmt: skip
+        report(f"(c) one organization alone, {config.one_lane_total} commands")
+        one_lane = await run_throughput(
+            database_url=database_url, kafka=kafka, topics=topics,
+            partitions_total=LANES_TOTAL, pids=everybody,
+            updates=workload.updates(config.one_lane_total, round_number=1, organization=1),
+        )  # fmt: skip
+        report(f"latency, {config.latency_per_second:g} commands a second")
+        latency = await run_latency(
+            kafka=kafka, topics=topics, partitions_total=LANES_TOTAL,
+            updates=workload.updates(config.latency_total, round_number=2),
+            per_second=config.latency_per_second,
+        )  # fmt: skip
+    return Figures(
+        config=config, usual=usual, ceiling=ceiling, service=service, one_lane=one_lane,
+        latency=latency,
+    )  # fmt: skip
+
+
+async def _prepare(
+    servers: Servers, kafka: dict[str, str], workload: Workload, partitions_total: int | None
+) -> tuple[str, Topics]:
+    """A database of its own with the candidates, and topics of its own."""
+    name = f"bench_{uuid.uuid4().hex[:8]}"
+    database_url = servers.database_url.rpartition("/")[0] + f"/{name}"
+    await migrate_up(database_url, report=lambda _: None)
+    await workload.create_candidates(database_url)
+    topics = fresh_topics()
+    if partitions_total is not None:
+        await apply_topics(kafka, topics, partitions_total=partitions_total)
+    return database_url, topics
+
+
+def _pids(stack: EmbeddedStack) -> dict[str, int]:
+    return {status.server: status.pid for status in stack.status() if status.pid is not None}
+
+
+def table(figures: Figures) -> str:
+    """The figures as the README shows them."""
+    config, service, one = figures.config, figures.service, figures.one_lane
+    cpu = ", ".join(f"{name} {seconds:.1f}" for name, seconds in service.cpu.items())
+    rows = [
+        ("(a) the usual way", f"{figures.usual:,.0f} /s", ""),
+        ("(b) the same writes in SQL only", f"{figures.ceiling:,.0f} /s", ""),
+        (
+            "(c) this service, send to readable result",
+            f"{service.commands_per_second:,.0f} /s",
+            f"{service.commands_per_second / figures.usual:.0f} × (a),"
+            f" {service.commands_per_second / figures.ceiling:.2f} × (b)",
+        ),
+        ("one organization alone (one lane)", f"{one.commands_per_second:,.0f} /s", ""),
+        (
+            f"latency at {config.latency_per_second:g} commands/s",
+            f"p50 {figures.latency.p50_ms:.0f} ms",
+            f"p99 {figures.latency.p99_ms:.0f} ms",
+        ),
+        ("CPU seconds of (c)", cpu, f"in {service.seconds:.1f} s"),
+        ("consumer memory, highest", f"{service.consumer_rss_mb:.0f} MiB", ""),
+    ]
+    head = f"{config.updates_total:,} updates over {config.candidates_total:,} candidates"
+    lines = [f"| {head} | | |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows)]
+    return "\n".join(lines)

@@ -1,0 +1,67 @@
+"""The `funnel` command: which subcommand lives in which module.
+
+Only the module of the command that was typed is imported, so that `--help` and every small
+command stay quick. A module offers `app`, a Typer with the commands listed here.
+"""
+
+import logging
+import sys
+from importlib import import_module
+
+import typer
+
+MODULES = {
+    "funnel.cli_up": {"up": "Run everything on this machine."},
+    "funnel.cli_stack": {"stack": "The embedded PostgreSQL and Kafka, in the background."},
+    "funnel.cli_setup": {
+        "migrate": "The schema of the database.",
+        "topics": "The topics in Kafka.",
+        "config": "Print the settings, secrets masked.",
+        "token": "Print a token signed by the local development key.",
+    },
+    "funnel.cli_roles": {
+        "consume": "Run one consumer; many share the lanes.",
+        "serve": "Run the HTTP API.",
+    },
+    "funnel.cli_send": {
+        "send": "Publish commands.",
+        "import": "Publish a create command for each line of a CSV file.",
+    },
+    "funnel.cli_read": {
+        "tail": "Read the outputs.",
+        "get": "Show one candidate.",
+    },
+}
+
+
+def main() -> None:
+    """Run the command line; exit as CONTRACT.md 7 says."""
+    # Else Python prints what libraries log; a command that wants logs configures them.
+    logging.getLogger().addHandler(logging.NullHandler())
+    try:
+        application(sys.argv[1] if len(sys.argv) > 1 else "")()
+    except Exception as error:  # noqa: BLE001  whatever it is, it gets a line and a code
+        from funnel.exits import exit_code, explain
+
+        typer.echo(explain(error), err=True)
+        sys.exit(exit_code(error))
+
+
+def application(typed: str) -> typer.Typer:
+    """The command line with `typed` ready to run and the rest ready to be listed."""
+    app = typer.Typer(
+        help="Commands in over Kafka, exactly-once effect in PostgreSQL, numbered events out.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(lambda: None)
+    for module, commands in MODULES.items():
+        if typed in commands:
+            app.add_typer(import_module(module).app)
+        else:
+            for name, line in commands.items():
+                app.command(name, help=line)(lambda: None)
+    return app

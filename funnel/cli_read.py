@@ -1,0 +1,94 @@
+"""`funnel tail` and `funnel get`: look at the outputs and at one candidate.
+
+Outputs are read `read_committed`, every partition by itself, without a group.
+"""
+
+import asyncio
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+import orjson
+import typer
+
+from funnel import servers
+from funnel.exits import BAD_DATA
+from funnel.quiet import quiet_logs
+from funnel.settings import load_settings
+from funnel.shutdown import stop_signals
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+class Output(StrEnum):
+    """What can be tailed."""
+
+    RESULTS = "results"
+    CHANGES = "changes"
+    DEAD_LETTERS = "dead-letters"
+
+
+@app.command()
+def tail(
+    output: Annotated[Output, typer.Argument()],
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="What is there already comes first.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Read one of the outputs until Ctrl-C.
+
+    With --json each line is {topic, partition, offset, key, headers, value}. Bytes that are not
+    JSON are text; bytes that are not UTF-8 are {"base64": …}.
+    """
+    from funnel.tailing import as_json, as_text, tail_topic
+
+    settings = load_settings()
+    quiet_logs(settings)
+    kafka = servers.kafka_options(settings)
+    topic = {
+        Output.RESULTS: settings.topics.results,
+        Output.CHANGES: settings.topics.changes,
+        Output.DEAD_LETTERS: settings.topics.dead_letters,
+    }[output]
+
+    async def until_asked() -> None:
+        with stop_signals() as stopping:
+            await tail_topic(
+                kafka,
+                topic,
+                from_beginning=from_beginning,
+                show=lambda record: typer.echo((as_json if json else as_text)(record)),
+                stopping=stopping,
+            )
+
+    asyncio.run(until_asked())
+
+
+@app.command()
+def get(
+    candidate_id: Annotated[UUID, typer.Argument(metavar="ID")],
+    organization: Annotated[UUID, typer.Option("--organization", help="Whose candidate.")],
+    json: Json = False,
+) -> None:
+    """Show one candidate, as PostgreSQL has it now."""
+    from audit.candidates import read_candidate
+
+    found = asyncio.run(
+        read_candidate(
+            servers.database_url(load_settings()),
+            organization_id=organization,
+            candidate_id=candidate_id,
+        )
+    )
+    if found is None:
+        typer.echo(f"funnel: there is no candidate {candidate_id} in {organization}", err=True)
+        raise typer.Exit(BAD_DATA)
+    if json:
+        typer.echo(orjson.dumps(found))
+        return
+    for name, value in found.items():
+        shown = value if isinstance(value, str) else orjson.dumps(value).decode()
+        typer.echo(f"{name:16} {shown}")

@@ -1,0 +1,121 @@
+"""`funnel migrate`, `topics`, `config`, `token`: what is done once, before anything runs."""
+
+import asyncio
+from datetime import timedelta
+from typing import Annotated
+from uuid import UUID
+
+import orjson
+import typer
+
+from funnel import servers
+from funnel.exits import BAD_CONFIGURATION
+from funnel.settings import load_settings
+
+app = typer.Typer()
+migrate = typer.Typer(help="The schema of the database.", no_args_is_help=True)
+topics = typer.Typer(help="The topics in Kafka.", no_args_is_help=True)
+app.add_typer(migrate, name="migrate")
+app.add_typer(topics, name="topics")
+
+SCOPES = ("candidates:read", "candidates:write")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+@migrate.command("up")
+def migrate_up() -> None:
+    """Make the database if there is none, and apply what it lacks."""
+    from migrations import runner
+
+    url = servers.database_url(load_settings())
+    applied = asyncio.run(runner.migrate_up(url, report=_tell))
+    typer.echo(f"at {runner.required_version()}, {len(applied)} applied")
+
+
+@migrate.command("status")
+def migrate_status(json: Json = False) -> None:
+    """List the migrations."""
+    from migrations import runner
+
+    for each in asyncio.run(runner.status(servers.database_url(load_settings()))):
+        if json:
+            typer.echo(orjson.dumps(each))
+        else:
+            typer.echo(f"{each.version} {'applied' if each.applied else 'pending'} {each.name}")
+
+
+@topics.command("apply")
+def topics_apply() -> None:
+    """Create the topics that are missing."""
+    from funnel.topics import apply
+
+    settings = load_settings()
+    created = asyncio.run(
+        apply(
+            servers.kafka_options(settings),
+            servers.database_url(settings),
+            settings.topics,
+            partitions_total=settings.partitions_total,
+        )
+    )
+    for name in created:
+        typer.echo(f"created {name}")
+    typer.echo(f"{settings.partitions_total} partitions each, {len(created)} topics created")
+
+
+@topics.command("check")
+def topics_check() -> None:
+    """Name every setting of the topics that is not as it must be."""
+    from funnel.topics import check
+
+    settings = load_settings()
+    problems = asyncio.run(
+        check(
+            servers.kafka_options(settings),
+            servers.database_url(settings),
+            settings.topics,
+            partitions_total=settings.partitions_total,
+        )
+    )
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise typer.Exit(BAD_CONFIGURATION)
+    typer.echo("topics are as they must be")
+
+
+@app.command("config")
+def config(json: Json = False) -> None:
+    """Print the settings, secrets masked."""
+    shown = load_settings().shown()
+    if json:
+        typer.echo(orjson.dumps(shown))
+        return
+    for name, value in shown.items():
+        typer.echo(f"{name}={'' if value is None else value}")
+
+
+@app.command("token")
+def token(
+    organization: Annotated[UUID, typer.Option(help="The organization's UUID.")],
+    user: Annotated[str, typer.Option(help="Who the token speaks for.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help=f"May be repeated; without it: {', '.join(SCOPES)}.")
+    ] = None,
+    hours: Annotated[int, typer.Option(min=1, max=24 * 365, help="How long it is good.")] = 12,
+) -> None:
+    """Print a token signed by the local development key."""
+    from api.dev_keys import load_or_create
+
+    signed = load_or_create(load_settings().data_dir).sign(
+        organization_id=str(organization),
+        user=user,
+        scopes=tuple(scope or SCOPES),
+        lifetime=timedelta(hours=hours),
+    )
+    typer.echo(signed)
+
+
+def _tell(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,52 @@
+"""Progress of long work, on stderr: a bar on a terminal, now and then a line otherwise."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+
+LINE_EVERY_SECONDS = 5.0
+"""Often enough to see that it moves, seldom enough for a log."""
+
+Report = Callable[[int], None]
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Report]:
+    """Takes how much is done, of `total`."""
+    if sys.stderr.isatty():
+        with _bar(what, total) as report:
+            yield report
+    else:
+        yield _lines(what, total)
+
+
+def _lines(what: str, total: int) -> Report:
+    told_at = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= LINE_EVERY_SECONDS:
+            told_at = time.monotonic()
+            typer.echo(f"{what}: {done:,} of {total:,}", err=True)
+
+    return report
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

@@ -1,0 +1,111 @@
+"""The API process put together: the socket, the keys, the server and its end."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+
+from api.app import ApiConfig, create_app
+from api.dev_keys import load_or_create
+from funnel import servers
+from funnel.settings import BadSettings, Settings
+from migrations.runner import required_version
+
+GRACE_S_MAX = 10
+"""For requests under way; the waiting ones are answered at once."""
+
+BACKLOG = 2048
+
+log = structlog.get_logger("funnel")
+
+
+async def run_api(
+    settings: Settings,
+    listener: socket.socket,
+    stopping: asyncio.Event,
+    *,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve on `listener` until `stopping`; it is closed then.
+
+    Args:
+        settings: must say where PostgreSQL is; the development key is in their data folder.
+        listener: from `bind`.
+        stopping: answers what is waiting, then ends.
+        ready: called once requests are answered.
+    """
+    app = create_app(
+        ApiConfig(
+            database_url=servers.database_url(settings),
+            verifier=load_or_create(settings.data_dir).verifier(),
+            schema_version=required_version(),
+            topics=settings.topics,
+            event_source=settings.event_source,
+        )
+    )
+    server = Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            timeout_graceful_shutdown=GRACE_S_MAX,
+        ),
+        ready=ready,
+    )
+
+    async def end_when_asked() -> None:
+        await stopping.wait()
+        app.state.waits.end_all()
+        server.should_exit = True
+
+    host, port = listener.getsockname()[:2]
+    log.info("API started", action="api_started", host=host, port=port)
+    ending = asyncio.create_task(end_when_asked())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        ending.cancel()
+    log.info("API stopped", action="api_stopped")
+
+
+def bind(settings: Settings) -> socket.socket:
+    """A socket that listens where HOST and PORT say.
+
+    Raises:
+        BadSettings: somebody else listens there, or there is no such address.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise BadSettings(
+            f"PORT: cannot listen on {settings.host}:{settings.port} ({_reason(error)}); "
+            "choose another with PORT or --port"
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    """Without what asyncio and socket add, which is the address once more."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
+
+
+class Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own, which says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, *, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -1,0 +1,237 @@
+"""What an operator can set (CONTRACT.md 8): parsed once, at the start of a process, then frozen.
+
+The environment counts before `.env`. A secret may be given as `NAME_FILE`, the path of a file that
+holds it. No value is ever repeated in a message: it may be a secret in the wrong place.
+"""
+
+import os
+import secrets
+import socket
+import ssl
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from contract.topics import Topics
+
+SECRETS = ("DATABASE_URL", "KAFKA_SASL_PASSWORD")
+OTHER_VARIABLES = frozenset({"FUNNEL_TEST_STACK"})
+"""Read elsewhere: no reason to warn of them."""
+
+CONSUMER_ID_DEFAULT_BYTES = 4
+
+
+class BadSettings(Exception):
+    """A setting cannot be used; the message is one line that names the variable."""
+
+
+def _postgresql_url(value: SecretStr) -> SecretStr:
+    if value.get_secret_value() and urlsplit(value.get_secret_value()).scheme not in (
+        "postgresql",
+        "postgres",
+    ):
+        raise ValueError("must begin with postgresql://")
+    return value
+
+
+def _power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError("must be a power of two")
+    return value
+
+
+def _consumer_id() -> str:
+    unique = secrets.token_hex(CONSUMER_ID_DEFAULT_BYTES)
+    return f"{socket.gethostname()}-{os.getpid()}-{unique}"
+
+
+class Settings(BaseSettings):
+    """Every setting, under the name of its variable where that has no prefix."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        case_sensitive=True,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        validate_by_name=True,
+    )
+
+    database_url: Annotated[SecretStr, AfterValidator(_postgresql_url)] = Field(
+        SecretStr(""), validation_alias="DATABASE_URL"
+    )
+    kafka_bootstrap_servers: str = Field("", validation_alias="KAFKA_BOOTSTRAP_SERVERS")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", validation_alias="KAFKA_SECURITY_PROTOCOL"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", validation_alias="KAFKA_SASL_MECHANISM"
+    )
+    kafka_sasl_username: str = Field("", validation_alias="KAFKA_SASL_USERNAME")
+    kafka_sasl_password: SecretStr = Field(SecretStr(""), validation_alias="KAFKA_SASL_PASSWORD")
+    kafka_ssl_cafile: FilePath | None = Field(None, validation_alias="KAFKA_SSL_CAFILE")
+
+    host: str = Field("127.0.0.1", validation_alias="HOST")
+    port: int = Field(8080, ge=0, le=65535, validation_alias="PORT")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", validation_alias="LOG_LEVEL"
+    )
+    log_format: Literal["json", "console", "auto"] = Field("auto", validation_alias="LOG_FORMAT")
+
+    data_dir: Path = Field(Path(".funnel"), validation_alias="FUNNEL_DATA_DIR")
+    topic_prefix: str = Field(
+        "", pattern=r"^[A-Za-z0-9._-]{0,200}$", validation_alias="FUNNEL_TOPIC_PREFIX"
+    )
+    partitions_total: Annotated[int, AfterValidator(_power_of_two)] = Field(
+        8, ge=1, le=1024, validation_alias="FUNNEL_PARTITIONS"
+    )
+    phone_region: str | None = Field(
+        None, pattern=r"^[A-Z]{2}$", validation_alias="FUNNEL_PHONE_REGION"
+    )
+    event_source: str = Field(
+        "/gulf-funnel/candidates",
+        min_length=1,
+        max_length=200,
+        validation_alias="FUNNEL_EVENT_SOURCE",
+    )
+    deduplication_days: int = Field(35, ge=1, le=3650, validation_alias="FUNNEL_DEDUPLICATION_DAYS")
+    lease_seconds: float = Field(10, ge=2, le=300, validation_alias="FUNNEL_LEASE_SECONDS")
+    batch_records_max: int = Field(
+        1000, ge=1, le=10_000, validation_alias="FUNNEL_BATCH_RECORDS_MAX"
+    )
+    watchdog_seconds: float = Field(30, ge=1, validation_alias="FUNNEL_WATCHDOG_SECONDS")
+    consumer_id: str = Field(
+        default_factory=_consumer_id,
+        min_length=1,
+        max_length=200,
+        validation_alias="FUNNEL_CONSUMER_ID",
+    )
+    metrics_port: int = Field(0, ge=0, le=65535, validation_alias="FUNNEL_METRICS_PORT")
+    crash_at: str | None = Field(None, validation_alias="FUNNEL_CRASH_AT")
+    pause_at: str | None = Field(None, validation_alias="FUNNEL_PAUSE_AT")
+
+    @model_validator(mode="after")
+    def _sasl_is_complete(self) -> Self:
+        if self.kafka_security_protocol.startswith("SASL_"):
+            for name in ("kafka_sasl_username", "kafka_sasl_password"):
+                if not getattr(self, name):
+                    raise BadSettings(
+                        f"{name.upper()}: is needed with KAFKA_SECURITY_PROTOCOL=SASL"
+                    )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the base class names it
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, SecretFiles(settings_cls), dotenv_settings
+
+    @property
+    def topics(self) -> Topics:
+        """The names of the topics."""
+        return Topics(prefix=self.topic_prefix)
+
+    def kafka_options(self) -> dict[str, Any]:
+        """Keyword arguments of every aiokafka client.
+
+        Raises:
+            BadSettings: KAFKA_SSL_CAFILE holds no certificates.
+        """
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.kafka_bootstrap_servers,
+            "security_protocol": self.kafka_security_protocol,
+        }
+        if self.kafka_security_protocol.startswith("SASL_"):
+            options |= {
+                "sasl_mechanism": self.kafka_sasl_mechanism,
+                "sasl_plain_username": self.kafka_sasl_username,
+                "sasl_plain_password": self.kafka_sasl_password.get_secret_value(),
+            }
+        if self.kafka_security_protocol.endswith("SSL"):
+            try:
+                options["ssl_context"] = ssl.create_default_context(cafile=self.kafka_ssl_cafile)
+            except ssl.SSLError as error:
+                raise BadSettings("KAFKA_SSL_CAFILE: holds no certificates") from error
+        return options
+
+    def shown(self) -> dict[str, str | int | float | None]:
+        """Every variable with its value, secrets masked."""
+        return {
+            str(field.validation_alias): _shown(getattr(self, name))
+            for name, field in type(self).model_fields.items()
+        }
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads `NAME_FILE` for each secret NAME."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """What the base class demands; here the names are few and known."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        return {
+            name: _secret_in(name, path)
+            for name in SECRETS
+            if (path := os.environ.get(f"{name}_FILE"))
+        }
+
+
+def load_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        BadSettings: one line with every variable that cannot be used.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in each['loc'])}: "
+            f"{each['msg'].removeprefix('Value error, ')}"
+            for each in error.errors(include_url=False, include_input=False)
+        ]
+        raise BadSettings("; ".join(lines)) from None
+
+
+def unknown_variables() -> list[str]:
+    """Variables with our prefix that mean nothing: misspelt, or of another version."""
+    known = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    known |= OTHER_VARIABLES
+    return sorted(name for name in os.environ if name.startswith("FUNNEL_") and name not in known)
+
+
+def _secret_in(name: str, path: str) -> str:
+    if os.environ.get(name):
+        raise BadSettings(f"{name}: is set, and so is {name}_FILE; which one is meant?")
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise BadSettings(f"{name}_FILE: {error.strerror}") from error
+
+
+def _shown(value: object) -> str | int | float | None:
+    match value:
+        case SecretStr():
+            return _masked(value.get_secret_value())
+        case int() | float() | None:
+            return value
+    return str(value)
+
+
+def _masked(secret: str) -> str:
+    """Of a URL the server and the database stay readable, credentials and options do not."""
+    parts = urlsplit(secret)
+    if parts.hostname is None:
+        return "***" if secret else ""
+    return f"{parts.scheme}://***@{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,163 @@
+"""Everything on this machine, in one process but for the two servers.
+
+What starts here ends here, in the opposite order: the consumer hands its lanes over and the API
+answers its last requests before the servers stop, and the data stays for the next time.
+"""
+
+import asyncio
+import fcntl
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from funnel.consume import consume_config, run_consumer
+from funnel.demo import SOURCE, load_candidates, run_demo
+from funnel.serve import bind, run_api
+from funnel.settings import BadSettings, Settings
+from funnel.shutdown import stop_signals
+from funnel.topics import apply
+from migrations.runner import migrate_up
+from producer.client import CommandClient
+from stack.embedded import EmbeddedStack
+
+SEED = 20_261_123
+"""Any number; fixed, so that a second `up` finds the candidates of the first."""
+
+Report = Callable[[str], None]
+Welcome = Callable[[Settings], None]
+
+
+async def run_up(told: Settings, *, demo_candidates: int, report: Report, welcome: Welcome) -> None:
+    """Start everything that is not there, run until SIGTERM or SIGINT, stop what was started.
+
+    Args:
+        told: the settings; a server that they name is used and left alone.
+        demo_candidates: how many to load through the commands topic; 0 for no demo.
+        report: takes lines of progress.
+        welcome: called once all can be used, with settings that say where the servers are.
+
+    Raises:
+        BadSettings: the port is in use, or another `funnel up` runs on this data folder.
+        StackError: a server did not come up.
+    """
+    stack = EmbeddedStack(told.data_dir, report=report)
+    with (
+        _alone(told.data_dir),
+        bind(told) as listener,
+        stop_signals(now=partial(_kill, told, stack)) as stopping,
+    ):
+        try:
+            settings = await asyncio.to_thread(_start, told, stack)
+            if not stopping.is_set():
+                await _prepare(settings, report)
+                show = partial(_show, settings, stopping, demo_candidates, report, welcome)
+                await _run(settings, listener, stopping, show)
+        finally:
+            report("stopping")
+            await asyncio.to_thread(_stop, told, stack)
+
+
+async def _prepare(settings: Settings, report: Report) -> None:
+    url = settings.database_url.get_secret_value()
+    await migrate_up(url, report=report)
+    created = await apply(
+        settings.kafka_options(), url, settings.topics, partitions_total=settings.partitions_total
+    )
+    if created:
+        report(f"created {len(created)} topics with {settings.partitions_total} partitions each")
+
+
+async def _run(
+    settings: Settings,
+    listener: socket.socket,
+    stopping: asyncio.Event,
+    show: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+) -> None:
+    """The roles side by side; if one fails, all end."""
+    ready = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_consumer(consume_config(settings), stopping, CollectorRegistry()))
+        tasks.create_task(run_api(settings, listener, stopping, ready=ready.set))
+        tasks.create_task(show(ready))
+
+
+async def _show(
+    settings: Settings,
+    stopping: asyncio.Event,
+    demo_candidates: int,
+    report: Report,
+    welcome: Welcome,
+    ready: asyncio.Event,
+) -> None:
+    await ready.wait()
+    if not demo_candidates:
+        welcome(settings)
+        return
+    async with CommandClient(
+        kafka=settings.kafka_options(), source=SOURCE, topics=settings.topics
+    ) as client:
+        await load_candidates(
+            client=client,
+            candidates_total=demo_candidates,
+            seed=SEED,
+            stop=stopping,
+            report=report,
+        )
+        if not stopping.is_set():
+            welcome(settings)
+            await run_demo(
+                client=client,
+                candidates_total=demo_candidates,
+                seed=SEED,
+                stop=stopping,
+                report=report,
+            )
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """Two would stop one another's servers."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadSettings(f"FUNNEL_DATA_DIR: another `funnel up` runs in {data_dir}") from error
+        yield
+
+
+def _start(told: Settings, stack: EmbeddedStack) -> Settings:
+    """Start the servers that the settings do not name; returns settings that name both."""
+    if told.database_url and told.kafka_bootstrap_servers:
+        return told
+    if told.database_url:
+        return told.model_copy(update={"kafka_bootstrap_servers": stack.kafka.start()})
+    if told.kafka_bootstrap_servers:
+        return told.model_copy(update={"database_url": SecretStr(stack.postgres.start())})
+    servers = stack.start()
+    return told.model_copy(
+        update={
+            "database_url": SecretStr(servers.database_url),
+            "kafka_bootstrap_servers": servers.kafka_bootstrap_servers,
+        }
+    )
+
+
+def _stop(told: Settings, stack: EmbeddedStack) -> None:
+    if not told.database_url:
+        stack.postgres.stop()
+    if not told.kafka_bootstrap_servers:
+        stack.kafka.stop()
+
+
+def _kill(told: Settings, stack: EmbeddedStack) -> None:
+    if not told.database_url:
+        stack.postgres.kill()
+    if not told.kafka_bootstrap_servers:
+        stack.kafka.kill()

@@ -1,0 +1,26 @@
+"""A deployment and its consumers for each fault test; whatever happened, none is left running."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from contract.topics import Topics
+from tests.faults.fleet import Fleet
+from tests.faults.world import World
+
+
+@pytest.fixture
+async def world(
+    database_url: str, kafka_options: dict[str, object], topics: Topics
+) -> AsyncIterator[World]:
+    world = World(database_url=database_url, kafka=kafka_options, topics=topics)
+    await world.start()
+    yield world
+    await world.stop()
+
+
+@pytest.fixture
+async def fleet(world: World) -> AsyncIterator[Fleet]:
+    fleet = Fleet(database_url=world.database_url, kafka=world.kafka, topics=world.topics)
+    yield fleet
+    await fleet.stop()

@@ -1,0 +1,177 @@
+"""Consumer processes of one test: started, watched by their log lines, killed, paused, stopped."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
+from typing import Any
+
+from contract.events import DEFAULT_SOURCE
+from contract.topics import Topics
+from tests.faults.process import VARIABLE
+
+WAIT_SECONDS = 30.0
+"""Bound of every wait for something that takes well below a second on an idle machine."""
+
+Line = dict[str, Any]
+
+
+class ConsumerProcess:
+    """One process and what it said so far."""
+
+    def __init__(self, process: Process, consumer_id: str) -> None:
+        self._process = process
+        self.consumer_id = consumer_id
+        self.lines: list[Line] = []
+        self._said = asyncio.Condition()
+        self._listening = asyncio.create_task(self._listen())
+
+    async def said(self, action: str, *, seconds: float = WAIT_SECONDS, **fields: object) -> Line:
+        """The first line with this action and these fields, waited for."""
+
+        def matches(line: Line) -> bool:
+            return line.get("action") == action and fields.items() <= line.items()
+
+        return (await self.said_times(1, matches, what=f"{action} {fields}", seconds=seconds))[0]
+
+    async def said_times(
+        self,
+        times: int,
+        matches: Callable[[Line], bool],
+        *,
+        what: str,
+        seconds: float = WAIT_SECONDS,
+    ) -> list[Line]:
+        """The lines that match, as soon as there are so many."""
+        try:
+            async with asyncio.timeout(seconds), self._said:
+                while len(found := [line for line in self.lines if matches(line)]) < times:
+                    if self._listening.done():
+                        raise AssertionError(f"{self.consumer_id} ended, never said {what}")
+                    await self._said.wait()
+        except TimeoutError:
+            raise AssertionError(f"{self.consumer_id} never said {what}: {self.story()}") from None
+        return found
+
+    def actions(self, action: str) -> list[Line]:
+        """What it said of this so far."""
+        return [line for line in self.lines if line.get("action") == action]
+
+    def story(self) -> str:
+        """For a failed assertion: the last lines."""
+        return "\n".join(json.dumps(line) for line in self.lines[-40:])
+
+    @property
+    def running(self) -> bool:
+        return self._process.returncode is None
+
+    async def ended(self, *, seconds: float = WAIT_SECONDS) -> int:
+        """Its exit code, negative for a signal, waited for."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._listening
+                return await self._process.wait()
+        except TimeoutError:
+            raise AssertionError(f"{self.consumer_id} does not end: {self.story()}") from None
+
+    async def paused(self, *, seconds: float = WAIT_SECONDS) -> None:
+        """Returns once it is stopped by SIGSTOP."""
+        wanted = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        async with asyncio.timeout(seconds):
+            while os.waitid(os.P_PID, self._process.pid, wanted) is None:
+                await asyncio.sleep(0.01)
+
+    async def killed(self) -> None:
+        """SIGKILL, and gone."""
+        self._process.kill()
+        await self.ended()
+
+    async def terminated(self) -> int:
+        """SIGTERM; the exit code."""
+        self._process.terminate()
+        return await self.ended()
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def pause(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    async def _listen(self) -> None:
+        stream = self._process.stderr
+        assert stream is not None
+        while line := await stream.readline():
+            async with self._said:
+                self.lines.append(_parsed(line))
+                self._said.notify_all()
+        await self._process.wait()
+        async with self._said:
+            self._said.notify_all()
+
+
+class Fleet:
+    """Starts consumers of one deployment, and leaves none behind."""
+
+    def __init__(self, *, database_url: str, kafka: dict[str, object], topics: Topics) -> None:
+        self._settings = {
+            "database_url": database_url,
+            "kafka": kafka,
+            "topic_prefix": topics.prefix,
+            "event_source": DEFAULT_SOURCE,
+            "lease_seconds": 2,
+            "watchdog_seconds": 30,
+            "batch_records_max": 200,
+            "lane_retry_seconds": 1,
+        }
+        self.consumers: list[ConsumerProcess] = []
+
+    async def start(
+        self,
+        consumer_id: str = "one",
+        *,
+        crash_at: str | None = None,
+        pause_at: str | None = None,
+        **settings: object,
+    ) -> ConsumerProcess:
+        """A new process; `settings` replace those of the fleet."""
+        chosen = self._settings | settings | {"consumer_id": consumer_id}
+        environment = dict(os.environ) | {VARIABLE: json.dumps(chosen)}
+        for name, point in (("FUNNEL_CRASH_AT", crash_at), ("FUNNEL_PAUSE_AT", pause_at)):
+            environment.pop(name, None)
+            if point is not None:
+                environment[name] = point
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.faults.process", stderr=PIPE, env=environment
+        )
+        consumer = ConsumerProcess(process, consumer_id)
+        self.consumers.append(consumer)
+        return consumer
+
+    async def stop(self) -> None:
+        """Kill what runs; then nothing may have failed unseen in any of them."""
+        for consumer in self.consumers:
+            if consumer.running:
+                consumer.resume()
+                await consumer.killed()
+        for consumer in self.consumers:
+            unseen = [line for line in consumer.lines if _unseen_failure(line)]
+            assert not unseen, (consumer.consumer_id, unseen)
+
+
+def _parsed(line: bytes) -> Line:
+    try:
+        parsed = json.loads(line)
+    except ValueError:
+        parsed = None
+    return parsed if isinstance(parsed, dict) else {"unstructured": line.decode(errors="replace")}
+
+
+def _unseen_failure(line: Line) -> bool:
+    """Tasks whose exception nobody looked at, tracebacks past the log, and asyncio's complaints."""
+    return line.get("logger") == "asyncio" or "unstructured" in line

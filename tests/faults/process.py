@@ -1,0 +1,61 @@
+"""A consumer as an operating-system process of its own, so that a test can kill or pause it.
+
+`python -m tests.faults.process` with its settings as JSON in FUNNEL_TEST_CONSUMER; crash points by
+FUNNEL_CRASH_AT and FUNNEL_PAUSE_AT; log lines as JSON on stderr.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from datetime import timedelta
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+import consumer.service
+from contract.topics import Topics
+from funnel.consume import ConsumeConfig, run_consumer
+from funnel.crash import crash_hook
+from funnel.logs import configure_logs
+from funnel.shutdown import stop_signals
+
+VARIABLE = "FUNNEL_TEST_CONSUMER"
+EXIT_FAILED = 70
+
+
+async def consume() -> None:
+    settings = json.loads(os.environ[VARIABLE])
+    # A test cannot wait as long as an operator does.
+    consumer.service.LANE_RETRY_SECONDS = settings["lane_retry_seconds"]
+    config = ConsumeConfig(
+        database_url=settings["database_url"],
+        kafka=settings["kafka"],
+        topics=Topics(prefix=settings["topic_prefix"]),
+        consumer_id=settings["consumer_id"],
+        event_source=settings["event_source"],
+        lease=timedelta(seconds=settings["lease_seconds"]),
+        watchdog=timedelta(seconds=settings["watchdog_seconds"]),
+        batch_records_max=settings["batch_records_max"],
+        hook=crash_hook(
+            crash_at=os.environ.get("FUNNEL_CRASH_AT"), pause_at=os.environ.get("FUNNEL_PAUSE_AT")
+        ),
+    )
+    with stop_signals() as stopping:
+        await run_consumer(config, stopping, CollectorRegistry())
+
+
+def main() -> int:
+    configure_logs(level="INFO", log_format="json")
+    try:
+        asyncio.run(consume())
+    except Exception as error:
+        structlog.get_logger("tests").exception(
+            "consumer failed", action="consumer_failed", error=type(error).__name__
+        )
+        return EXIT_FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Commands for fault tests: seeded, with everything in the mix that a lane treats differently.
+
+Each update sets `attributes.n` to a number that only grows, so that the versions of a candidate
+tell whether its commands were applied in the order in which they were sent.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID, uuid5
+
+import orjson
+
+from domain.identity import home_lane
+from producer.outgoing import CommandRecord, OutgoingCommand, command_record
+from tests.conftest import PARTITIONS_TOTAL
+
+_NAMESPACE = UUID("6f0c2c5e-8a5f-4c53-9d0b-6a2c1f9be001")
+
+
+def organizations(for_each_lane: int = 1) -> list[str]:
+    """So many organizations at home on each lane."""
+    found: list[list[str]] = [[] for _ in range(PARTITIONS_TOTAL)]
+    number = 0
+    while any(len(ids) < for_each_lane for ids in found):
+        organization_id = str(uuid5(_NAMESPACE, f"organization {number}"))
+        lane = found[home_lane(organization_id, PARTITIONS_TOTAL)]
+        if len(lane) < for_each_lane:
+            lane.append(organization_id)
+        number += 1
+    return [organization_id for lane in found for organization_id in lane]
+
+
+class Workload:
+    """Writes commands for a fixed set of candidates; the same seed writes the same ones."""
+
+    def __init__(self, *, seed: int, candidates_for_each_lane: int) -> None:
+        self._random = random.Random(seed)
+        self._seed = seed
+        self._written = 0
+        self.candidates = [
+            (organization_id, str(uuid5(_NAMESPACE, f"candidate {seed} {number}")))
+            for organization_id in organizations()
+            for number in range(candidates_for_each_lane)
+        ]
+
+    def creations(self) -> list[CommandRecord]:
+        """Each candidate, once."""
+        return [self._creation(*candidate) for candidate in self.candidates]
+
+    def updates(self, total: int) -> list[CommandRecord]:
+        """Updates that must all be applied, each a new version."""
+        return [self._update(*self._random.choice(self.candidates)) for _ in range(total)]
+
+    def lane_updates(self, lane: int, total: int) -> list[CommandRecord]:
+        """Updates of candidates that are at home on one lane."""
+        home = [key for key in self.candidates if home_lane(key[0], PARTITIONS_TOTAL) == lane]
+        return [self._update(*self._random.choice(home)) for _ in range(total)]
+
+    def mixed(self, total: int) -> list[CommandRecord]:
+        """Updates, conflicts, merges, resends, strangers, misplaced and undecodable records."""
+        commands: list[CommandRecord] = []
+        for _ in range(total):
+            commands.append(self._any(commands))
+        return commands
+
+    def _any(self, earlier: Sequence[CommandRecord]) -> CommandRecord:
+        candidate = self._random.choice(self.candidates)
+        match self._random.choices(range(7), weights=(60, 8, 8, 8, 4, 8, 4))[0]:
+            case 1:
+                return self._update(*candidate, expected_version=self._random.randint(1, 30))
+            case 2:
+                changes = {"source": f"source {self._written}"}
+                expected = self._random.randint(1, 10)
+                return self._update(
+                    *candidate, changes, expected_version=expected, on_conflict="merge"
+                )
+            case 3 if earlier:
+                return self._random.choice(earlier)
+            case 4:
+                return self._update(candidate[0], str(uuid5(_NAMESPACE, "nobody")))
+            case 5:
+                # Overtaken on its way through another lane: it carries no number.
+                misplaced = self._update(*candidate, changes={"rating": self._random.randint(0, 5)})
+                elsewhere = (misplaced.partition + 1) % PARTITIONS_TOTAL
+                return misplaced._replace(partition=elsewhere)
+            case 6:
+                return self._update(*candidate)._replace(value=b"{not json")
+        return self._update(*candidate)
+
+    def _creation(self, organization_id: str, candidate_id: str) -> CommandRecord:
+        return self._record(
+            OutgoingCommand.create(
+                organization_id=organization_id,
+                candidate_id=candidate_id,
+                candidate={
+                    "first_name": "Ada",
+                    "last_name": "Lovelace",
+                    "email": "ada@example.com",
+                    "attributes": {"n": 0},
+                },
+                actor="tests",
+                id=self._next_id(),
+            )
+        )
+
+    def _update(
+        self,
+        organization_id: str,
+        candidate_id: str,
+        changes: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> CommandRecord:
+        command_id = self._next_id()
+        return self._record(
+            OutgoingCommand.update(
+                organization_id=organization_id,
+                candidate_id=candidate_id,
+                changes=changes or {"attributes": {"n": self._written}},
+                actor="tests",
+                id=command_id,
+                **options,
+            )
+        )
+
+    def _next_id(self) -> str:
+        self._written += 1
+        return f"{self._seed}-{self._written}"
+
+    def _record(self, command: OutgoingCommand) -> CommandRecord:
+        return command_record(command, source="/tests", partitions_total=PARTITIONS_TOTAL)
+
+
+def number_of(state: dict[str, Any]) -> int:
+    """The number that the last update of a candidate carried."""
+    return int(state["attributes"]["n"])
+
+
+def command_id_of(value: bytes) -> str:
+    """Which command a result is about."""
+    return str(orjson.loads(value)["command_id"])

@@ -1,0 +1,119 @@
+"""One deployment under test: its topics and its database, looked at from outside."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import asyncpg
+from aiokafka import AIOKafkaProducer
+
+from contract.topics import Topics
+from producer.outgoing import CommandRecord
+from tests.faults.log import Log
+
+LOOK_EVERY_SECONDS = 0.05
+SETTLED_WITHIN_SECONDS = 40.0
+
+
+class World:
+    """Sends commands, and knows what became of them."""
+
+    def __init__(self, *, database_url: str, kafka: dict[str, Any], topics: Topics) -> None:
+        self.database_url = database_url
+        self.kafka = kafka
+        self.topics = topics
+        self.sent = 0
+        self.commands = Log(kafka, topics.commands)
+        self.results = Log(kafka, topics.results)
+        self.changes = Log(kafka, topics.changes)
+        self.dead_letters = Log(kafka, topics.dead_letters)
+
+    async def start(self) -> None:
+        for log in self.logs:
+            await log.start()
+
+    async def stop(self) -> None:
+        for log in self.logs:
+            await log.stop()
+
+    @property
+    def logs(self) -> tuple[Log, Log, Log, Log]:
+        return self.commands, self.results, self.changes, self.dead_letters
+
+    async def send(self, records: Iterable[CommandRecord], **producer_options: Any) -> None:
+        """All of them, in order within each partition, acknowledged."""
+        producer = AIOKafkaProducer(
+            **self.kafka, enable_idempotence=True, max_batch_size=128 * 1024, **producer_options
+        )
+        await producer.start()
+        try:
+            acknowledged = [await send_record(producer, self.topics, each) for each in records]
+            await asyncio.gather(*acknowledged)
+        finally:
+            await producer.stop()
+        self.sent += len(acknowledged)
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """As superuser, so that a test can also break what no role of ours may touch."""
+        connection = await asyncpg.connect(self.database_url, timeout=10)
+        try:
+            return await connection.fetch(query, *arguments, timeout=30)
+        finally:
+            await connection.close(timeout=5)
+
+    async def value(self, query: str, *arguments: object) -> Any:
+        rows = await self.fetch(query, *arguments)
+        return rows[0][0] if rows else None
+
+    async def until(
+        self,
+        holds: Callable[[], Awaitable[bool]],
+        *,
+        what: str,
+        seconds: float = SETTLED_WITHIN_SECONDS,
+    ) -> None:
+        """Look again and again until it holds."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not await holds():
+                    await asyncio.sleep(LOOK_EVERY_SECONDS)
+        except TimeoutError:
+            lanes = await self.fetch("SELECT * FROM lanes ORDER BY lane")
+            told = "\n".join(str(dict(lane)) for lane in lanes)
+            raise AssertionError(
+                f"not within {seconds} s: {what}; sent {self.sent}, commands"
+                f" {self.commands.total}, results {self.results.total}\n{told}"
+            ) from None
+
+    async def settled(self, *, seconds: float = SETTLED_WITHIN_SECONDS) -> None:
+        """Every command record has its result, and a reader sees it."""
+        await self.until(self._all_settled, what="all settled and published", seconds=seconds)
+
+    async def _all_settled(self) -> bool:
+        decided = await self.fetch("SELECT lane, result_sequence FROM lanes ORDER BY lane")
+        await self.commands.read_on()
+        wanted = [len(records) for records in self.commands.records]
+        if len(wanted) != len(decided) or sum(wanted) < self.sent:
+            return False
+        if [lane["result_sequence"] for lane in decided] != wanted:
+            return False
+        await self.results.read_on()
+        # A commands record that was rerouted meanwhile is looked for again.
+        await self.commands.read_on()
+        return [len(records) for records in self.results.records] == wanted == [
+            len(records) for records in self.commands.records
+        ]
+
+
+async def send_record(
+    producer: AIOKafkaProducer, topics: Topics, record: CommandRecord
+) -> asyncio.Future[Any]:
+    sent: asyncio.Future[Any] = await producer.send(
+        topics.commands,
+        record.value,
+        key=record.key,
+        partition=record.partition,
+        timestamp_ms=record.timestamp,
+        headers=record.headers,
+    )
+    return sent
