@@ -49,7 +49,7 @@ types: .build/installed ## Check the types
 
 .PHONY: imports
 imports: .build/installed ## Check who may import whom, and the declared dependencies
-	@.venv/bin/lint-imports --quiet
+	@.venv/bin/lint-imports
 	@.venv/bin/deptry . 2>&1
 
 .PHONY: check
@@ -65,6 +65,7 @@ bench: .build/installed ## Measure (ARGS are those of `funnel bench`)
 
 .PHONY: install
 install: .build/installed ## Install everything into .venv, without running it
+	@:
 
 .PHONY: clean
 clean: ## Remove what was installed; data in .funnel stays

@@ -4,6 +4,7 @@ All four are pure functions of what the sender wrote, so every process, now or i
 computes the same values.
 """
 
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -11,7 +12,9 @@ from typing import NamedTuple
 
 import orjson
 
-_EPOCH_VARIANTS = frozenset("89abAB")
+_UUID7 = re.compile(
+    r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
+)
 
 
 class Identity(NamedTuple):
@@ -55,12 +58,12 @@ def command_digest(command_type: str, data: object) -> bytes:
 
 def uuid7_time(command_id: str) -> datetime | None:
     """The instant inside a UUIDv7 (RFC 9562 5.7), or None for any other id."""
-    if len(command_id) != 36 or command_id[14] != "7" or command_id[19] not in _EPOCH_VARIANTS:
+    uuid7 = _UUID7.fullmatch(command_id)
+    if uuid7 is None:
         return None
     try:
-        milliseconds = int(command_id[:8] + command_id[9:13], 16)
-        return datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError):
+        return datetime.fromtimestamp(int(uuid7[1] + uuid7[2], 16) / 1000, UTC)
+    except (ValueError, OverflowError):  # beyond the year 9999
         return None
 
 

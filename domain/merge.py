@@ -42,15 +42,16 @@ def changed_fields(state: CandidateState, changes: Changes) -> dict[str, Any]:
     """
     changed: dict[str, Any] = {}
     old = cast(dict[str, Any], state)
-    for name, value in changes.items():
+    for name, patch in changes.items():
+        value: Any = patch
         if name == "tags":
-            value = merge_tags(state["tags"], cast(Any, value))
+            value = merge_tags(state["tags"], cast(Any, patch))
             if len(value) > TAGS_MAX:
                 raise InvalidCommand(
                     (FieldError("/changes/tags", "too_long", f"More than {TAGS_MAX} tags."),)
                 )
         elif name == "attributes":
-            value = merge_patch(state["attributes"], value)
+            value = merge_patch(state["attributes"], patch)
             error = attributes_error(value)
             if error is not None:
                 raise InvalidCommand((error._replace(pointer="/changes/attributes"),))

@@ -22,6 +22,15 @@ QUIET = {
     "aiokafka.consumer.group_coordinator": logging.CRITICAL,
 }
 
+WITHOUT_LOCALS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+"""The local variables of a traceback are payloads."""
+
+STRUCTLOG_KEYS = frozenset(
+    {"_record", "_from_structlog", "exc_info", "stack_info", "positional_args"}
+)
+
 
 def configure_logs(*, level: str, log_format: str) -> None:
     """Route everything to stderr.
@@ -38,9 +47,13 @@ def configure_logs(*, level: str, log_format: str) -> None:
         scalars_only,
     ]
     renderer: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if on_terminal
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [WITHOUT_LOCALS, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[
@@ -76,8 +89,3 @@ def scalars_only(
         elif name not in STRUCTLOG_KEYS and not isinstance(value, int | float | None):
             event[name] = f"({type(value).__name__})"
     return event
-
-
-STRUCTLOG_KEYS = frozenset(
-    {"_record", "_from_structlog", "exc_info", "stack_info", "positional_args"}
-)

@@ -108,7 +108,7 @@ async def check_topics(
                     if each.name not in states]  # fmt: skip
         problems += _partition_problems(states, partitions_total=partitions_total)
         if brokers_total > 1:
-            problems += _replica_problems(states)
+            problems += replica_problems(states)
         present = [spec for spec in topics.specs() if spec.name in states]
         wanted = {spec.name: _wanted_config(spec, brokers_total=brokers_total) for spec in present}
         found = await _configs(admin, wanted)
@@ -209,7 +209,8 @@ def _partition_problems(states: Mapping[str, TopicState], *, partitions_total: i
     ]
 
 
-def _replica_problems(states: Mapping[str, TopicState]) -> list[str]:
+def replica_problems(states: Mapping[str, TopicState]) -> list[str]:
+    """What is wrong with the replicas on a cluster of several brokers."""
     return [
         f"{name} has partitions with {min(state.replicas)} replicas, {REPLICAS_TOTAL} are needed: "
         "kafka-reassign-partitions.sh"

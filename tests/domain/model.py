@@ -72,7 +72,9 @@ class Model:
             return rejected("invalid")
         if not new:
             return {"outcome": "unchanged", "version": state["version"]}
-        return self._write(key, state, new, now, "merged" if moved and how == "merge" else "applied")
+        return self._write(
+            key, state, new, now, "merged" if moved and how == "merge" else "applied"
+        )
 
     def _write(
         self, key: tuple[str, str], old: Json | None, new: Json, now: str, outcome: str = "applied"

@@ -6,7 +6,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, pairwise
 from typing import Any, cast
 from uuid import UUID
 
@@ -35,16 +35,20 @@ def uuid7(made_at: datetime, *, number: int = 0) -> str:
     return str(UUID(int=int(made_at.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62 | number))
 
 
-def create(id: str = "c", *, sender: str = "/s", key: CandidateKey = KEY, **person: Any) -> Sent:
+def create(
+    command_id: str = "c", *, sender: str = "/s", key: CandidateKey = KEY, **person: Any
+) -> Sent:
     ids = {"organization_id": key[0], "candidate_id": key[1], "actor": "me"}
-    return Sent(id, sender, "candidate.create.v1", {**ids, "candidate": {**PERSON, **person}})
+    return Sent(
+        command_id, sender, "candidate.create.v1", {**ids, "candidate": {**PERSON, **person}}
+    )
 
 
 def update(
-    id: str, changes: Json, *, sender: str = "/s", key: CandidateKey = KEY, **rest: Any
+    command_id: str, changes: Json, *, sender: str = "/s", key: CandidateKey = KEY, **rest: Any
 ) -> Sent:
     ids = {"organization_id": key[0], "candidate_id": key[1], "actor": "me"}
-    return Sent(id, sender, "candidate.update.v1", {**ids, "changes": changes, **rest})
+    return Sent(command_id, sender, "candidate.update.v1", {**ids, "changes": changes, **rest})
 
 
 def submission(sent: Sent) -> Submission:
@@ -190,10 +194,10 @@ _KEYS = st.sampled_from([(o, c) for o in ORGANIZATIONS for c in CANDIDATES] + [K
 
 @st.composite
 def _sent(draw: st.DrawFn) -> Sent:
-    id, sender, key = draw(_IDS), draw(_SOURCES), draw(_KEYS)
+    command_id, sender, key = draw(_IDS), draw(_SOURCES), draw(_KEYS)
     if draw(st.integers(0, 3)) == 0:
         person = draw(st.fixed_dictionaries({}, optional=_WRITABLE))
-        return create(id, sender=sender, key=key, **person)
+        return create(command_id, sender=sender, key=key, **person)
     rest = draw(
         st.fixed_dictionaries(
             {},
@@ -203,7 +207,7 @@ def _sent(draw: st.DrawFn) -> Sent:
             },
         )
     )
-    return update(id, draw(_CHANGES), sender=sender, key=key, **rest)
+    return update(command_id, draw(_CHANGES), sender=sender, key=key, **rest)
 
 
 _DELAYS = st.sampled_from([timedelta(0), timedelta(seconds=1), timedelta(hours=30), 2 * HORIZON])
@@ -217,7 +221,7 @@ def _histories(draw: st.DrawFn) -> list[tuple[timedelta, list[Sent]]]:
     sent += [sent[i % len(sent)] for i in draw(st.lists(st.integers(0, 99), max_size=8))]
     sent = draw(st.permutations(sent)) if draw(st.booleans()) else sent
     cuts = sorted(draw(st.sets(st.integers(1, len(sent)), max_size=8)) | {0, len(sent)})
-    return [(draw(_DELAYS), sent[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [(draw(_DELAYS), sent[a:b]) for a, b in pairwise(cuts)]
 
 
 @settings(max_examples=400, deadline=None)
@@ -242,6 +246,7 @@ def test_decide__any_split_equals_the_model(history: list[tuple[timedelta, list[
 
 # Each row of the table of outcomes and reasons.
 
+
 def only(batch: Sequence[Sent], database: Database | None = None) -> Verdict:
     """The verdict on the last one."""
     return (database or Database()).run(batch)[-1]
@@ -252,12 +257,19 @@ def test_decide__create_applies() -> None:
     assert (verdict.outcome, verdict.version, verdict.previous_version) == ("applied", 1, None)
     assert verdict.change is not None
     assert verdict.change.state == {
-        **{"organization_id": ORGANIZATION, "candidate_id": CANDIDATE},
+        "organization_id": ORGANIZATION,
+        "candidate_id": CANDIDATE,
         **PERSON,
-        **{"phone": None, "status": "new", "pipeline_stage": None, "rating": None},
-        **{"source": None, "tags": ["x"], "attributes": {}, "version": 1},
-        **{"created_at": "2026-11-23T12:00:00.000000Z"},
-        **{"updated_at": "2026-11-23T12:00:00.000000Z"},
+        "phone": None,
+        "status": "new",
+        "pipeline_stage": None,
+        "rating": None,
+        "source": None,
+        "tags": ["x"],
+        "attributes": {},
+        "version": 1,
+        "created_at": "2026-11-23T12:00:00.000000Z",
+        "updated_at": "2026-11-23T12:00:00.000000Z",
     }
 
 
@@ -388,9 +400,11 @@ def test_decide__too_old_comes_before_everything() -> None:
     assert [verdict.reason for verdict in verdicts] == ["too_old", "too_old"]
 
 
-@pytest.mark.parametrize("id", ["0192f0c1-7c1e-4abc-8def-0123456789ab", "x", "7" * 36, "7" * 200])
-def test_decide__only_a_uuid7_is_too_old(id: str) -> None:
-    assert only([create(id)]).outcome == "applied"
+@pytest.mark.parametrize(
+    "command_id", ["0192f0c1-7c1e-4abc-8def-0123456789ab", "x", "7" * 36, "7" * 200]
+)
+def test_decide__only_a_uuid7_is_too_old(command_id: str) -> None:
+    assert only([create(command_id)]).outcome == "applied"
 
 
 # Versions expected.

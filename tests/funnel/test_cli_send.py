@@ -183,20 +183,10 @@ async def test_send_update__checked_here(funnel: Funnel, fields: list[str], prob
     assert problem in ended.err
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        ["height=9"],
-        ["rating"],
-        ["rating=high"],
-        ["tags=a", "tags.add=b"],
-        ["attributes:={"],
-        ["x="],
-    ],
-)
-async def test_send_update__not_a_field_is_usage(funnel: Funnel, fields: list[str]) -> None:
-    ended = await funnel("send", "update", CANDIDATE, "--organization", ORGANIZATION, *fields)
+async def test_send_update__not_a_field_is_usage(funnel: Funnel) -> None:
+    ended = await funnel("send", "update", CANDIDATE, "--organization", ORGANIZATION, "height=9")
     assert ended.code == 2
+    assert "height: there is no such field" in ended.err
 
 
 async def test_send_update__unchecked_goes_out_as_it_is(
@@ -265,39 +255,18 @@ async def test_send_file__standard_input_and_results(funnel: Funnel, settler: Se
     assert len(settler.envelopes) == 1200
 
 
-@pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        (b'{"type": ', "line 2: not JSON"),
-        (b"7", "line 2: not a JSON object"),
-        (b'{"type": "candidate.create.v1"}', "line 2: data"),
-        (b'{"data": {}}', "line 2: type"),
-        (b'{"type": 7, "data": {}}', "line 2: type"),
-        (b'{"type": "t", "data": {}, "key": "k"}', "line 2: unknown member 'key'"),
-        (b'{"type": "candidate.create.v1", "data": {}}', "line 2: organization_id"),
-        (
-            b'{"type": "candidate.praise.v1", "data": {"organization_id": "%s"}}'
-            % ORGANIZATION.encode(),
-            "line 2: The command type",
-        ),
-        (b'{"type": "t", "data": "' + b"x" * 8 * 1024 * 1024, "line 2: the line is too long"),
-    ],
-)
 async def test_send_file__a_bad_line_and_nothing_is_sent(
-    funnel: Funnel,
-    kafka_options: Kafka,
-    topics: Topics,
-    tmp_path: Path,
-    line: bytes,
-    problem: str,
+    funnel: Funnel, kafka_options: Kafka, topics: Topics
 ) -> None:
     good = {"type": "candidate.create.v1", "data": CREATE, "id": "good"}
-    file = tmp_path / "commands.jsonl"
-    file.write_bytes(lines(good) + b"\n" + line)
-    bad = await funnel("send", "--file", str(file))
-    assert bad.code == 65
-    assert problem in bad.err
-    assert "1 of 2 lines are bad, nothing was sent" in bad.err
+    bad = await funnel("send", "--file", "-", stdin=lines(good, 7))
+    assert (bad.code, bad.out) == (65, "")
+    assert bad.err == (
+        "line 2: not a JSON object\nfunnel: 1 of 2 lines are bad, nothing was sent\n"
+    )
+    assert (await funnel("send", "--file", "-", stdin=lines(good | {"id": "next"}))).code == 0
+    [envelope] = await received(kafka_options, topics, 1)
+    assert envelope.command_id == "next"
 
 
 async def test_send_file__absent(funnel: Funnel) -> None:
@@ -384,21 +353,10 @@ async def test_import__skip_bad_sends_the_rest(
     assert names == {"A", "Åsa"}
 
 
-@pytest.mark.parametrize(
-    ("header", "problem"),
-    [
-        ("first_name,shoe_size,email", "'shoe_size'"),
-        ("email,email", "more than once"),
-        ("first_name,last_name", "is needed"),
-        ("", "is needed"),
-    ],
-)
-async def test_import__a_header_that_means_nothing(
-    funnel: Funnel, header: str, problem: str
-) -> None:
-    ended = await funnel("import", "-", "--organization", ORGANIZATION, stdin=header.encode())
+async def test_import__a_header_that_means_nothing(funnel: Funnel) -> None:
+    ended = await funnel("import", "-", "--organization", ORGANIZATION, stdin=b"email,shoe_size")
     assert ended.code == 65
-    assert problem in ended.err
+    assert ended.err == "funnel: column 'shoe_size': there is no such field\n"
 
 
 async def test_import__many_bad_rows_are_not_all_told(funnel: Funnel) -> None:

@@ -1,0 +1,163 @@
+"""One partition of an output topic, read from its first record to an end that stands still.
+
+The end is believed only once no transaction is open before it: whatever was sent before it was
+asked for is then there to be read, or aborted for good.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+SETTLED_SECONDS_MAX = 30.0
+"""Longer than a transaction of ours may stay open (10 s) before the broker aborts it."""
+_SETTLED_POLL_SECONDS = 0.05
+_ANSWER_SECONDS_MAX = 60.0
+_STOP_SECONDS_MAX = 5.0
+
+
+class OutputAway(KafkaError):  # type: ignore[misc]  # aiokafka ships no types
+    """Kafka does not answer, or a transaction stays open; asking again later may help."""
+
+
+class TopicMissing(Exception):
+    """A topic of the output is not there: run `funnel topics apply`."""
+
+
+class LogRecord(NamedTuple):
+    """One record, with the number it gives itself: its sequence, or its origin's offset."""
+
+    offset: int
+    position: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+class OutputLog:
+    """A partition as a stream of records that can be looked at before they are taken.
+
+    Attributes:
+        shortened: does it begin later than offset 0, so that its front was removed?
+    """
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, at: TopicPartition, *, first: int, end: int, header: str
+    ) -> None:
+        self._consumer = consumer
+        self._at = at
+        self._end = end
+        self._header = header
+        self._waiting: deque[LogRecord] = deque()
+        self.shortened = first > 0
+
+    async def peek(self) -> LogRecord | None:
+        """The next record, None at the end."""
+        while not self._waiting:
+            if await self._consumer.position(self._at) >= self._end:
+                return None
+            async with _answered(_ANSWER_SECONDS_MAX):
+                polled = await self._consumer.getmany(self._at, timeout_ms=1000)
+            for record in polled.get(self._at, ()):
+                if record.offset < self._end:
+                    self._waiting.append(self._record(record))
+        return self._waiting[0]
+
+    def take(self) -> LogRecord:
+        """The record that was looked at; the next look is at the one behind it."""
+        return self._waiting.popleft()
+
+    def _record(self, record: Any) -> LogRecord:
+        headers = list(record.headers)
+        text = dict(headers).get(self._header) or b""
+        position = int(text) if text.isdigit() else None
+        return LogRecord(record.offset, position, record.key, record.value, headers)
+
+
+@asynccontextmanager
+async def open_log(
+    kafka: Mapping[str, Any], topic: str, partition: int, *, header: str
+) -> AsyncIterator[OutputLog]:
+    """The committed records that a partition holds at this moment.
+
+    Args:
+        header: the name of the header that numbers the records.
+
+    Raises:
+        OutputAway: Kafka does not answer, or a transaction stays open.
+    """
+    at = TopicPartition(topic, partition)
+    end = await _settled_end(kafka, at)
+    async with _consumer(kafka, "read_committed") as consumer:
+        consumer.assign([at])
+        async with _answered(_ANSWER_SECONDS_MAX):
+            first = int((await consumer.beginning_offsets([at]))[at])
+        consumer.seek(at, first)
+        yield OutputLog(consumer, at, first=first, end=end, header=header)
+
+
+async def demand_topics(
+    kafka: Mapping[str, Any], names: list[str], *, partitions_total: int
+) -> None:
+    """Raises TopicMissing, OutputAway."""
+    admin = AIOKafkaAdminClient(**kafka)
+    try:
+        async with _answered(_ANSWER_SECONDS_MAX):
+            await admin.start()
+            # All of them: asking by name may create one.
+            described = await admin.describe_topics(None)
+    finally:
+        await admin.close()
+    found = {each["topic"]: len(each["partitions"]) for each in described}
+    for name in names:
+        if found.get(name) != partitions_total:
+            raise TopicMissing(
+                f"{name} has {found.get(name, 0)} partitions, the database knows "
+                f"{partitions_total} lanes: run `funnel topics check`."
+            )
+
+
+async def _settled_end(kafka: Mapping[str, Any], at: TopicPartition) -> int:
+    async with (
+        _consumer(kafka, "read_uncommitted") as all_records,
+        _consumer(kafka, "read_committed") as committed,
+        _answered(SETTLED_SECONDS_MAX),
+    ):
+        end = int((await all_records.end_offsets([at]))[at])
+        while int((await committed.end_offsets([at]))[at]) < end:
+            await asyncio.sleep(_SETTLED_POLL_SECONDS)
+    return end
+
+
+@asynccontextmanager
+async def _consumer(kafka: Mapping[str, Any], isolation: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        **kafka,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level=isolation,
+        fetch_max_wait_ms=100,
+    )
+    try:
+        async with _answered(_ANSWER_SECONDS_MAX):
+            await consumer.start()
+        yield consumer
+    finally:
+        async with asyncio.timeout(_STOP_SECONDS_MAX):
+            await consumer.stop()
+
+
+@asynccontextmanager
+async def _answered(seconds_max: float) -> AsyncIterator[None]:
+    """Within this time, or OutputAway."""
+    try:
+        async with asyncio.timeout(seconds_max):
+            yield
+    except TimeoutError as error:
+        raise OutputAway(f"Kafka has not answered for {seconds_max:.0f} s") from error

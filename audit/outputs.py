@@ -1,0 +1,281 @@
+"""The output logs are what the journal says: every record there once, in order, byte for byte.
+
+Of one lane, its journal rows and its three logs are merged by their numbers, so memory holds one
+page of rows and one fetch of each log, however long they are. What is newer than the lane's row
+was when the lane was begun is not looked at.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from struct import error as StructError
+from typing import Any, NamedTuple, cast
+
+import asyncpg
+
+from audit.findings import Findings, Progress
+from audit.output_log import LogRecord, OutputLog, demand_topics, open_log
+from audit.sequences import Lane
+from audit.sqlfiles import statement
+from contract.events import EventBuilder, OutputRecord
+from contract.journal import JournalRow
+from contract.topics import COMPACTION_LAG_MIN, Topics
+
+PAGE_ROWS = 2000
+"""Some 10 MB with their events; a page of dead letters may hold 4 MiB each: a guess."""
+
+_LANE = statement("lane")
+_OUTPUT_ROWS = statement("output_rows")
+_SUPERSEDED = statement("superseded")
+_CONSUMERS_ALIVE = statement("consumers_alive")
+_UNBUILDABLE = (KeyError, TypeError, ValueError, AttributeError, StructError)
+"""What building events of a row raises that does not hold what its kind needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Where the output is, and how its events are built. `kafka`: options of aiokafka's clients."""
+
+    kafka: Mapping[str, Any]
+    topics: Topics
+    event_source: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header that numbers the records of each topic."""
+        return {
+            self.topics.results: "ce_sequence",
+            self.topics.changes: "ce_sequence",
+            self.topics.dead_letters: "x-original-offset",
+        }
+
+
+class _Expected(NamedTuple):
+    """A record that should be in a log, and the row that it comes from."""
+
+    position: int
+    record: OutputRecord
+    row: JournalRow
+
+
+async def check_outputs(
+    connection: asyncpg.Connection,
+    lanes: list[Lane],
+    output: Output,
+    findings: Findings,
+    progress: Progress,
+) -> None:
+    """Compare the logs of every lane with its journal.
+
+    Raises:
+        OutputAway, KafkaError: Kafka does not answer.
+        TopicMissing: the topics are not those of the database.
+    """
+    await demand_topics(output.kafka, list(output.headers), partitions_total=len(lanes))
+    rows_total = sum(lane.result_sequence for lane in lanes)
+    for lane in lanes:
+        await _LaneOutput(connection, lane.lane, output, findings).compare(progress, rows_total)
+    consumers_alive = await connection.fetchval(_CONSUMERS_ALIVE)
+    if findings.backlog and not consumers_alive:
+        findings.add(
+            "output",
+            "all lanes",
+            expected="everything published, as no consumer is alive",
+            found=f"{findings.backlog} results are not",
+        )
+
+
+class _LaneOutput:
+    """The comparison of one lane."""
+
+    def __init__(
+        self, connection: asyncpg.Connection, lane: int, output: Output, findings: Findings
+    ) -> None:
+        self._connection = connection
+        self._lane = lane
+        self._output = output
+        self._findings = findings
+        self._builder = EventBuilder(output.topics, output.event_source)
+        self._compactable_before = datetime.now(UTC) - COMPACTION_LAG_MIN
+
+    async def compare(self, progress: Progress, rows_total: int) -> None:
+        # First the row, then the ends: what the row calls published lies before them.
+        row = await self._connection.fetchrow(_LANE, self._lane)
+        if row is None:
+            return
+        lane = Lane(*row)
+        async with AsyncExitStack() as opened:
+            logs = {
+                topic: _Merge(
+                    topic,
+                    await opened.enter_async_context(
+                        open_log(self._output.kafka, topic, self._lane, header=header)
+                    ),
+                    self._findings,
+                    may_be_shortened=topic != self._output.topics.changes,
+                )
+                for topic, header in self._output.headers.items()
+            }
+            after = 0
+            while page := await self._page(after, lane.result_sequence):
+                after = page[-1].result_sequence
+                await self._compare_page(page, logs, lane)
+                self._findings.rows["journal rows published"] += len(page)
+                progress(
+                    "output", self._findings.rows["journal rows published"], rows_total
+                )
+            await logs[self._output.topics.results].finish(lane.result_sequence)
+            await logs[self._output.topics.changes].finish(lane.change_sequence)
+            await logs[self._output.topics.dead_letters].finish(None)
+
+    async def _page(self, after: int, last: int) -> list[JournalRow]:
+        rows = await self._connection.fetch(_OUTPUT_ROWS, self._lane, after, last, PAGE_ROWS)
+        return [_journal_row(row) for row in rows]
+
+    async def _compare_page(
+        self, page: list[JournalRow], logs: Mapping[str, "_Merge"], lane: Lane
+    ) -> None:
+        expected: dict[str, list[_Expected]] = {topic: [] for topic in logs}
+        for row in page:
+            for each in self._expected(row):
+                expected[each.record.topic].append(each)
+        for topic, merge in logs.items():
+            missing = await merge.match(expected[topic])
+            if topic == self._output.topics.changes:
+                missing = await self._without_compacted(missing)
+            for each in missing:
+                if each.row.result_sequence <= lane.published_result_sequence:
+                    merge.tell(f"{merge.name} {each.position}", "one record", "none")
+                elif topic == self._output.topics.results:
+                    self._findings.backlog += 1
+
+    def _expected(self, row: JournalRow) -> Iterator[_Expected]:
+        try:
+            records = self._builder.records(row)
+        except _UNBUILDABLE:
+            self._findings.add(
+                "journal",
+                f"lane {row.lane}, journal row {row.journal_sequence}",
+                expected="a row that events can be built from",
+                found="fields missing or malformed",
+            )
+            return
+        topics = self._output.topics
+        positions = {
+            topics.results: row.result_sequence,
+            topics.changes: row.change_sequence or 0,
+            topics.dead_letters: row.source_offset,
+        }
+        for record in records:
+            if record.topic in positions:  # a rerouted command lies among the commands
+                yield _Expected(positions[record.topic], record, row)
+
+    async def _without_compacted(self, missing: list[_Expected]) -> list[_Expected]:
+        old = [each for each in missing if each.row.recorded_at < self._compactable_before]
+        if not old:
+            return missing
+        found = await self._connection.fetch(
+            _SUPERSEDED,
+            [each.row.organization_id for each in old],
+            [each.row.candidate_id for each in old],
+            [each.row.version for each in old],
+        )
+        superseded = {old[row["ordinal"] - 1].position for row in found}
+        self._findings.compacted += len(superseded)
+        return [each for each in missing if each.position not in superseded]
+
+
+class _Merge:
+    """One log against what should be in it, both in the order of their numbers."""
+
+    def __init__(
+        self, topic: str, log: OutputLog, findings: Findings, *, may_be_shortened: bool
+    ) -> None:
+        self.name = "record from offset" if topic.endswith("dead-letters.v1") else "sequence"
+        self._topic = topic
+        self._log = log
+        self._findings = findings
+        self._expired = may_be_shortened and log.shortened
+        self._last = -1
+
+    def tell(self, where: str, expected: str, found: str) -> None:
+        self._findings.add("output", f"{self._topic}, {where}", expected=expected, found=found)
+
+    async def match(self, expected: list[_Expected]) -> list[_Expected]:
+        """Take from the log what is expected of it; what is not there comes back."""
+        missing: list[_Expected] = []
+        for each in expected:
+            actual = await self._next(each.position)
+            if actual is not None:
+                self._compare(each, actual)
+            elif self._expired and self._last < 0:
+                self._findings.expired += 1
+            else:
+                missing.append(each)
+        return missing
+
+    async def finish(self, last_position: int | None) -> None:
+        """Nothing may be left but what is newer than `last_position`."""
+        while (actual := await self._log.peek()) is not None:
+            if actual.position is None or actual.position <= (last_position or 0):
+                self._tell_foreign(actual)
+            self._log.take()
+
+    async def _next(self, position: int) -> LogRecord | None:
+        """The record at this position, once all that does not belong before it is told."""
+        while (actual := await self._log.peek()) is not None:
+            if actual.position is not None and actual.position > max(position, self._last):
+                return None
+            self._log.take()
+            if actual.position == position and position > self._last:
+                self._last = position
+                return actual
+            self._tell_foreign(actual)
+        return None
+
+    def _tell_foreign(self, actual: LogRecord) -> None:
+        if actual.position is None:
+            found = "one without a number"
+        elif actual.position <= self._last:
+            found = f"{self.name} {actual.position} again or out of order"
+        else:
+            found = f"{self.name} {actual.position}, which the journal does not have"
+        self.tell(f"offset {actual.offset}", "only what the journal says", found)
+
+    def _compare(self, expected: _Expected, actual: LogRecord) -> None:
+        self._findings.rows["records"] += 1
+        record = expected.record
+        if (record.key, record.value, record.headers) == actual[2:]:
+            return
+        for part in ("key", "value"):
+            if getattr(record, part) != getattr(actual, part):
+                self.tell(f"offset {actual.offset}", f"the {part} that the journal gives", "another")
+        if record.headers != actual.headers:
+            names = dict.fromkeys(
+                name for name, _ in {*record.headers} ^ {*actual.headers}
+            )
+            self.tell(
+                f"offset {actual.offset}",
+                "the headers that the journal gives",
+                f"others: {', '.join(sorted(names)) or 'their order'}",
+            )
+
+
+def _journal_row(row: asyncpg.Record) -> JournalRow:
+    values = cast(JournalRow, JournalRow._make(row))
+    return values._replace(
+        identity=_text(values.identity),
+        organization_id=_text(values.organization_id),
+        candidate_id=_text(values.candidate_id),
+        details=_bytes(values.details),
+        change=_bytes(values.change),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _bytes(value: Any) -> bytes | None:
+    return None if value is None else str(value).encode()

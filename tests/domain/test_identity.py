@@ -1,0 +1,137 @@
+"""Who a command is: identity, digest, age, and the lane that every murmur2 client agrees on."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import uuid_utils.compat
+from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.partitioner import murmur2 as aiokafka_murmur2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.identity import (
+    Identity,
+    command_digest,
+    home_lane,
+    identity_prefix,
+    murmur2,
+    uuid7_time,
+)
+
+ORGANIZATION = "0192f0c1-7c1e-7abc-8def-0123456789ab"
+
+# org.apache.kafka.common.utils.UtilsTest.testMurmur2, Java's signed integers.
+JAVA_MURMUR2 = {
+    b"21": -973932308,
+    b"foobar": -790332482,
+    b"a-little-bit-long-string": -985981536,
+    b"a-little-bit-longer-string": -1486304829,
+    b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+    b"abc": 479470107,
+}
+
+
+@pytest.mark.parametrize(("data", "signed"), JAVA_MURMUR2.items())
+def test_murmur2__vectors_of_kafkas_java_client(data: bytes, signed: int) -> None:
+    assert murmur2(data) == signed & 0xFFFFFFFF
+
+
+@given(st.binary(max_size=64))
+def test_murmur2__as_aiokafka(data: bytes) -> None:
+    assert murmur2(data) == aiokafka_murmur2(data)
+
+
+@given(st.uuids(), st.sampled_from([1, 2, 4, 8, 64]))
+def test_home_lane__where_aiokafka_sends_the_key(organization: UUID, partitions: int) -> None:
+    lanes = list(range(partitions))
+    sent_to = DefaultPartitioner()(str(organization).encode(), lanes, lanes)
+    assert home_lane(str(organization), partitions) == sent_to
+
+
+def test_identity__each_part_counts() -> None:
+    parts = [ORGANIZATION, "/s", "id"]
+    keys = {Identity(*parts).key}
+    for place in range(3):
+        other = list(parts)
+        other[place] += "x"
+        keys.add(Identity(*other).key)
+    keys |= {Identity(ORGANIZATION, "id", "/s").key, Identity(ORGANIZATION, "/sid", "").key}
+    assert len(keys) == 6
+    assert {len(key) for key in keys} == {32}
+
+
+def test_identity__begins_with_what_organization_and_id_tell() -> None:
+    prefix = identity_prefix(ORGANIZATION, "id")
+    assert Identity(ORGANIZATION, "/s", "id").key.startswith(prefix)
+    assert Identity(ORGANIZATION, "/t", "id").key.startswith(prefix)
+    assert not Identity(ORGANIZATION, "/s", "id2").key.startswith(prefix)
+
+
+def test_identity__is_fixed_for_ever() -> None:
+    """The journal holds these: another value would apply old commands twice."""
+    assert Identity(ORGANIZATION, "/s", "id").key == "720a29c95c832da83b3080445abde06d"
+    assert (
+        command_digest("t", {"b": 1, "a": [None, 0.5, "ä"]}).hex()
+        == "e5cdeebd327330fd559790812208f794"
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ({"a": 1, "b": {"c": 1, "d": 2}}, {"b": {"d": 2, "c": 1}, "a": 1}, True),
+        ({"a": [1, 2]}, {"a": [2, 1]}, False),
+        ({"a": 1}, {"a": "1"}, False),
+        ({"a": 1}, {"a": True}, False),
+        ({"a": None}, {}, False),
+        ({"a": "x"}, {"a": "x "}, False),
+        ({"a": "é"}, {"a": "e\u0301"}, False),
+    ],
+)
+def test_command_digest__data_as_sent_keys_sorted(one: Any, other: Any, equal: bool) -> None:
+    assert (command_digest("t", one) == command_digest("t", other)) is equal
+
+
+def test_command_digest__type_counts() -> None:
+    assert command_digest("t", {}) != command_digest("u", {})
+
+
+@given(st.integers(0, 250_000_000_000_000), st.integers(0, 2**62 - 1))
+def test_uuid7_time__the_first_48_bits(milliseconds: int, rest: int) -> None:
+    text = str(UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | rest))
+    expected = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+    for spelled in (text, text.upper()):
+        found = uuid7_time(spelled)
+        assert found is not None
+        assert abs(found - expected) < timedelta(milliseconds=1)
+
+
+def test_uuid7_time__of_the_library_that_makes_them() -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=2)
+    made_at = uuid7_time(str(uuid_utils.compat.uuid7()))
+    assert made_at is not None
+    assert before <= made_at <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    "command_id",
+    [
+        "",
+        "x",
+        "0192f0c1-7c1e-4abc-8def-0123456789ab",
+        "0192f0c1-7c1e-7abc-cdef-0123456789ab",
+        "ffffffff-ffff-7fff-bfff-ffffffffffff",
+        "0192f0c1-7c1e-7abc-8def-0123456789ab ",
+        "00000001-0000-7abc-8def-0123456789xy",
+        "00000001x0000y7abcz8defw0123456789ab",
+        "0_000001-0000-7abc-8def-0123456789ab",
+        "-0000001-0000-7abc-8def-0123456789ab",
+        " 0000001-0000-7abc-8def-0123456789ab",
+        "\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661-0000-7abc-8def-0123456789ab",
+        "000000000000007000008000000000000000",
+    ],
+)
+def test_uuid7_time__nothing_else(command_id: str) -> None:
+    assert uuid7_time(command_id) is None

@@ -1,0 +1,90 @@
+"""An owner that stalls past its lease and wakes up beside its successor can do no harm.
+
+It is stopped by SIGSTOP at a named step, a peer takes its lanes, it goes on by SIGCONT.
+"""
+
+import pytest
+
+from tests.faults.fleet import ConsumerProcess, Fleet
+from tests.faults.oracle import verify
+from tests.faults.workload import Workload
+from tests.faults.world import World
+
+# In the middle of a PostgreSQL transaction, right behind one, and around a Kafka transaction.
+PAUSE_POINTS = ("after_write_journal:6", "before_commit:6", "before_publish:6", "after_sends:6")
+
+
+async def takeover(fleet: Fleet) -> ConsumerProcess:
+    """A peer that owns every lane, though their former owner is still there."""
+    peer = await fleet.start("peer")
+    for lane in range(4):
+        await peer.said("lane_taken", lane=lane)
+    return peer
+
+
+async def outlived(
+    world: World, workload: Workload, zombie: ConsumerProcess, peer: ConsumerProcess
+) -> None:
+    """The zombie stops each lane and says so; the peer is never disturbed; nothing is wrong."""
+    for lane in range(4):
+        await zombie.said("lane_lost", lane=lane, owner_epoch=1)
+    await world.send(workload.mixed(200))
+    await world.settled()
+    assert not peer.actions("lane_lost")
+    assert not peer.actions("publisher_paused"), "the zombie fenced its successor"
+    assert await zombie.terminated() == 0
+    assert await peer.terminated() == 0
+    await verify(world)
+
+
+@pytest.mark.parametrize("point", PAUSE_POINTS)
+async def test_zombie__wakes_up_after_its_lanes_went_on(
+    world: World, fleet: Fleet, point: str
+) -> None:
+    workload = Workload(seed=2, candidates_for_each_lane=6)
+    await world.send(workload.creations() + workload.mixed(600))
+    zombie = await fleet.start("zombie", pause_at=point, batch_records_max=40)
+    await zombie.paused()
+    peer = await takeover(fleet)
+    await world.send(workload.mixed(200))
+    await world.settled()
+    zombie.resume()
+    await outlived(world, workload, zombie, peer)
+
+
+@pytest.mark.parametrize("records_meanwhile", [False, True])
+async def test_zombie__wakes_up_between_batches(
+    world: World, fleet: Fleet, records_meanwhile: bool
+) -> None:
+    workload = Workload(seed=3, candidates_for_each_lane=6)
+    await world.send(workload.creations() + workload.mixed(200))
+    zombie = await fleet.start("zombie")
+    await world.settled()
+    zombie.pause()
+    await zombie.paused()
+    peer = await takeover(fleet)
+    if records_meanwhile:
+        await world.send(workload.mixed(200))
+        await world.settled()
+    zombie.resume()
+    await outlived(world, workload, zombie, peer)
+
+
+async def test_zombie__wakes_up_while_its_successor_takes_over(
+    world: World, fleet: Fleet
+) -> None:
+    workload = Workload(seed=4, candidates_for_each_lane=6)
+    await world.send(workload.creations() + workload.mixed(600))
+    zombie = await fleet.start("zombie", pause_at="after_sends:6", batch_records_max=40)
+    await zombie.paused()
+    # All epochs are taken and all lanes fenced, nothing of the backlog is published yet.
+    peer = await fleet.start("peer", pause_at="after_fence:4")
+    await peer.paused()
+    zombie.resume()
+    for lane in range(4):
+        await zombie.said("lane_lost", lane=lane, owner_epoch=1)
+    peer.resume()
+    await world.settled()
+    assert await zombie.terminated() == 0
+    assert await peer.terminated() == 0
+    await verify(world)

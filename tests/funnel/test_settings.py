@@ -1,0 +1,143 @@
+"""Settings: where they come from, and what is said about a bad one."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from funnel.settings import BadSettings, Settings, load_settings, unknown_variables
+
+SECRET = "postgresql://funnel:s3cret@db.example:5432/funnel?sslmode=require"
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of this machine, no `.env` of this folder."""
+    monkeypatch.chdir(tmp_path)
+    for field in Settings.model_fields.values():
+        monkeypatch.delenv(str(field.validation_alias), raising=False)
+
+
+def test_settings__defaults_are_for_a_developers_machine() -> None:
+    settings = load_settings()
+
+    assert (settings.host, settings.port) == ("127.0.0.1", 8080)
+    assert settings.partitions_total == 8
+    assert settings.kafka_options() == {"bootstrap_servers": "", "security_protocol": "PLAINTEXT"}
+    assert settings.topics.commands == "candidates.commands.v1"
+    assert load_settings().consumer_id != settings.consumer_id
+
+
+def test_settings__environment_counts_before_dotenv(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("PORT=1111\nHOST=10.0.0.1\nSOMETHING_ELSE=1\n")
+    monkeypatch.setenv("PORT", "2222")
+
+    settings = load_settings()
+
+    assert (settings.host, settings.port) == ("10.0.0.1", 2222)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "eighty"),
+        ("FUNNEL_PARTITIONS", "12"),
+        ("FUNNEL_PHONE_REGION", "Norway"),
+        ("DATABASE_URL", "mysql://root:s3cret@db/x"),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS"),
+        ("KAFKA_SSL_CAFILE", "/nowhere.pem"),
+        ("LOG_LEVEL", "LOUD"),
+        ("FUNNEL_EVENT_SOURCE", "x" * 201),
+    ],
+)
+def test_settings__bad_value_is_one_line_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(BadSettings) as raised:
+        load_settings()
+
+    assert str(raised.value).startswith(f"{name}: ")
+    assert "\n" not in str(raised.value)
+    assert "s3cret" not in str(raised.value)
+
+
+def test_settings__all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "x")
+    monkeypatch.setenv("FUNNEL_PARTITIONS", "3")
+
+    with pytest.raises(BadSettings, match=r"PORT: .*; FUNNEL_PARTITIONS: "):
+        load_settings()
+
+
+def test_settings__secret_from_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("secret").write_text(SECRET + "\n")
+    monkeypatch.setenv("DATABASE_URL_FILE", "secret")
+
+    assert load_settings().database_url.get_secret_value() == SECRET
+
+
+def test_settings__secret_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_SASL_PASSWORD_FILE", "nowhere")
+
+    with pytest.raises(BadSettings, match="KAFKA_SASL_PASSWORD_FILE: No such file"):
+        load_settings()
+
+
+def test_settings__secret_and_its_file_is_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("secret").write_text(SECRET)
+    monkeypatch.setenv("DATABASE_URL_FILE", "secret")
+    monkeypatch.setenv("DATABASE_URL", SECRET)
+
+    with pytest.raises(BadSettings, match="DATABASE_URL: is set, and so is DATABASE_URL_FILE"):
+        load_settings()
+
+
+def test_settings__sasl_needs_a_user_and_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("KAFKA_SASL_USERNAME", "funnel")
+
+    with pytest.raises(BadSettings, match="KAFKA_SASL_PASSWORD"):
+        load_settings()
+
+
+def test_kafka_options__sasl_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512")
+    monkeypatch.setenv("KAFKA_SASL_USERNAME", "funnel")
+    monkeypatch.setenv("KAFKA_SASL_PASSWORD", "s3cret")
+
+    options = load_settings().kafka_options()
+
+    assert options["sasl_plain_password"] == "s3cret"
+    assert options["sasl_mechanism"] == "SCRAM-SHA-512"
+    assert options["ssl_context"].verify_mode is ssl.CERT_REQUIRED
+
+
+def test_kafka_options__ca_file_without_a_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("ca.pem").write_text("not one\n")
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SSL")
+    monkeypatch.setenv("KAFKA_SSL_CAFILE", "ca.pem")
+
+    with pytest.raises(BadSettings, match="KAFKA_SSL_CAFILE: holds no certificates"):
+        load_settings().kafka_options()
+
+
+def test_shown__masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", SECRET)
+    monkeypatch.setenv("KAFKA_SASL_PASSWORD", "s3cret")
+
+    shown = load_settings().shown()
+
+    assert shown["DATABASE_URL"] == "postgresql://***@db.example:5432/funnel"
+    assert shown["KAFKA_SASL_PASSWORD"] == "***"
+    assert "s3cret" not in repr(load_settings())
+
+
+def test_unknown_variables__names_misspelt_ones_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUNNEL_PARTITION", "8")
+    monkeypatch.setenv("FUNNEL_TOPIC_PREFIX", "x.")
+    monkeypatch.setenv("FUNNEL_TEST_STACK", "embedded")
+
+    assert unknown_variables() == ["FUNNEL_PARTITION"]
