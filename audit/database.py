@@ -45,6 +45,9 @@ async def open_audit(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     except asyncpg.InvalidParameterValueError as error:
         raise AuditRefused(f"There is no role {ROLE}: run `funnel migrate up`.") from error
     try:
+        await connection.set_type_codec(
+            "json", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes
+        )
         yield connection
     except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedTableError) as error:
         raise AuditRefused(f"{error.args[0]}, as {ROLE}: run `funnel migrate up`.") from error

@@ -14,8 +14,8 @@ LISTED_MAX = 100
 
 Check = Literal["state", "versions", "sequences", "journal", "identities", "output"]
 
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a phase, how many rows are done, and of how many at least."""
+Report = Callable[[int, int], None]
+"""Called with how many rows are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Findings:
     Attributes:
         listed: the first `LISTED_MAX`.
         totals: all of them, by check.
-        rows: how many rows or records were looked at, by phase.
+        rows: how many of what were looked at.
         backlog: results that are settled and not yet published.
         compacted: changes that compaction has removed, as it may.
         expired: results and dead letters that retention has removed, as it may.
@@ -65,3 +65,18 @@ class Findings:
             self.listed.append(
                 Difference(check=check, where=where, expected=str(expected), found=str(found))
             )
+
+
+@dataclass(slots=True)
+class Meter:
+    """How far a run has got, over all of its checks. Consumers that go on make it longer."""
+
+    total: int
+    report: Report
+    done: int = 0
+
+    def advance(self, rows: int) -> None:
+        """So many rows more."""
+        self.done += rows
+        self.total = max(self.total, self.done)
+        self.report(self.done, self.total)

@@ -2,11 +2,12 @@
 deduplication reaches."""
 
 from datetime import timedelta
+from itertools import pairwise
 from uuid import UUID
 
 import asyncpg
 
-from audit.findings import Findings, Progress
+from audit.findings import Findings, Meter
 from audit.sqlfiles import statement
 
 SLICE_ROWS = 500_000
@@ -21,7 +22,7 @@ _SETTLED_AGAIN = statement("settled_again")
 async def check_identities(
     connection: asyncpg.Connection,
     findings: Findings,
-    progress: Progress,
+    meter: Meter,
     *,
     rows_total: int,
     deduplication: timedelta,
@@ -29,7 +30,7 @@ async def check_identities(
     """Look for commands that were settled again within `deduplication`."""
     slices_total = rows_total // SLICE_ROWS + 1
     bounds = [_RANGE * number // slices_total for number in range(slices_total + 1)]
-    for number, (first, end) in enumerate(zip(bounds, bounds[1:], strict=False), 1):
+    for first, end in pairwise(bounds):
         repeated = await connection.fetch(_REPEATED, UUID(int=first), UUID(int=end - 1))
         identities = [row["identity"] for row in repeated]
         again = await connection.fetch(_SETTLED_AGAIN, identities, deduplication)
@@ -41,4 +42,4 @@ async def check_identities(
                 f"result {row['result_before']}",
                 found="settled again",
             )
-        progress("identities", rows_total * number // slices_total, rows_total)
+        meter.advance(rows_total // slices_total)

@@ -5,16 +5,16 @@ page of rows and one fetch of each log, however long they are. What is newer tha
 was when the lane was begun is not looked at.
 """
 
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from struct import error as StructError
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import asyncpg
 
-from audit.findings import Findings, Progress
+from audit.findings import Findings, Meter
 from audit.output_log import LogRecord, OutputLog, demand_topics, open_log
 from audit.sequences import Lane
 from audit.sqlfiles import statement
@@ -29,7 +29,7 @@ _LANE = statement("lane")
 _OUTPUT_ROWS = statement("output_rows")
 _SUPERSEDED = statement("superseded")
 _CONSUMERS_ALIVE = statement("consumers_alive")
-_UNBUILDABLE = (KeyError, TypeError, ValueError, AttributeError, StructError)
+_UNBUILDABLE = (KeyError, TypeError, ValueError, AttributeError, struct.error)
 """What building events of a row raises that does not hold what its kind needs."""
 
 
@@ -42,7 +42,7 @@ class Output:
     event_source: str
 
     @property
-    def headers(self) -> dict[str, str]:
+    def numbering(self) -> dict[str, str]:
         """The header that numbers the records of each topic."""
         return {
             self.topics.results: "ce_sequence",
@@ -64,7 +64,7 @@ async def check_outputs(
     lanes: list[Lane],
     output: Output,
     findings: Findings,
-    progress: Progress,
+    meter: Meter,
 ) -> None:
     """Compare the logs of every lane with its journal.
 
@@ -72,10 +72,11 @@ async def check_outputs(
         OutputAway, KafkaError: Kafka does not answer.
         TopicMissing: the topics are not those of the database.
     """
-    await demand_topics(output.kafka, list(output.headers), partitions_total=len(lanes))
-    rows_total = sum(lane.result_sequence for lane in lanes)
+    if not lanes:  # no consumer has ever run
+        return
+    await demand_topics(output.kafka, list(output.numbering), partitions_total=len(lanes))
     for lane in lanes:
-        await _LaneOutput(connection, lane.lane, output, findings).compare(progress, rows_total)
+        await _LaneOutput(connection, lane.lane, output, findings).compare(meter)
     consumers_alive = await connection.fetchval(_CONSUMERS_ALIVE)
     if findings.backlog and not consumers_alive:
         findings.add(
@@ -99,35 +100,36 @@ class _LaneOutput:
         self._builder = EventBuilder(output.topics, output.event_source)
         self._compactable_before = datetime.now(UTC) - COMPACTION_LAG_MIN
 
-    async def compare(self, progress: Progress, rows_total: int) -> None:
+    async def compare(self, meter: Meter) -> None:
+        """Merge the lane's journal with its logs, from the first row to the lane's last."""
         # First the row, then the ends: what the row calls published lies before them.
-        row = await self._connection.fetchrow(_LANE, self._lane)
-        if row is None:
-            return
-        lane = Lane(*row)
+        lane = await self._row()
         async with AsyncExitStack() as opened:
             logs = {
                 topic: _Merge(
-                    topic,
+                    f"{topic}/{self._lane}",
                     await opened.enter_async_context(
                         open_log(self._output.kafka, topic, self._lane, header=header)
                     ),
                     self._findings,
-                    may_be_shortened=topic != self._output.topics.changes,
                 )
-                for topic, header in self._output.headers.items()
+                for topic, header in self._output.numbering.items()
             }
             after = 0
             while page := await self._page(after, lane.result_sequence):
                 after = page[-1].result_sequence
                 await self._compare_page(page, logs, lane)
-                self._findings.rows["journal rows published"] += len(page)
-                progress(
-                    "output", self._findings.rows["journal rows published"], rows_total
-                )
-            await logs[self._output.topics.results].finish(lane.result_sequence)
-            await logs[self._output.topics.changes].finish(lane.change_sequence)
-            await logs[self._output.topics.dead_letters].finish(None)
+                meter.advance(len(page))
+            now = await self._row()
+            for topic, seen, newest in (
+                (self._output.topics.results, lane.result_sequence, now.result_sequence),
+                (self._output.topics.changes, lane.change_sequence, now.change_sequence),
+                (self._output.topics.dead_letters, lane.next_offset - 1, now.next_offset - 1),
+            ):
+                await logs[topic].finish(seen=seen, newest=newest)
+
+    async def _row(self) -> Lane:
+        return Lane(*await self._connection.fetchrow(_LANE, self._lane) or ())
 
     async def _page(self, after: int, last: int) -> list[JournalRow]:
         rows = await self._connection.fetch(_OUTPUT_ROWS, self._lane, after, last, PAGE_ROWS)
@@ -136,19 +138,22 @@ class _LaneOutput:
     async def _compare_page(
         self, page: list[JournalRow], logs: Mapping[str, "_Merge"], lane: Lane
     ) -> None:
+        topics = self._output.topics
         expected: dict[str, list[_Expected]] = {topic: [] for topic in logs}
         for row in page:
             for each in self._expected(row):
                 expected[each.record.topic].append(each)
         for topic, merge in logs.items():
             missing = await merge.match(expected[topic])
-            if topic == self._output.topics.changes:
+            if topic == topics.changes:
                 missing = await self._without_compacted(missing)
             for each in missing:
-                if each.row.result_sequence <= lane.published_result_sequence:
-                    merge.tell(f"{merge.name} {each.position}", "one record", "none")
-                elif topic == self._output.topics.results:
-                    self._findings.backlog += 1
+                if each.row.result_sequence > lane.published_result_sequence:
+                    self._findings.backlog += topic == topics.results
+                elif topic != topics.changes and merge.lost_its_front(each.position):
+                    self._findings.expired += 1
+                else:
+                    merge.tell(f"number {each.position}", "one record", "none")
 
     def _expected(self, row: JournalRow) -> Iterator[_Expected]:
         try:
@@ -189,46 +194,47 @@ class _LaneOutput:
 class _Merge:
     """One log against what should be in it, both in the order of their numbers."""
 
-    def __init__(
-        self, topic: str, log: OutputLog, findings: Findings, *, may_be_shortened: bool
-    ) -> None:
-        self.name = "record from offset" if topic.endswith("dead-letters.v1") else "sequence"
-        self._topic = topic
+    def __init__(self, where: str, log: OutputLog, findings: Findings) -> None:
+        self._where = where
         self._log = log
         self._findings = findings
-        self._expired = may_be_shortened and log.shortened
+        self._first: int | None = None
         self._last = -1
 
     def tell(self, where: str, expected: str, found: str) -> None:
-        self._findings.add("output", f"{self._topic}, {where}", expected=expected, found=found)
+        """A difference in this log."""
+        self._findings.add("output", f"{self._where}, {where}", expected=expected, found=found)
+
+    def lost_its_front(self, position: int) -> bool:
+        """Is this number before all that retention has left?"""
+        return self._log.shortened and (self._first is None or position < self._first)
 
     async def match(self, expected: list[_Expected]) -> list[_Expected]:
         """Take from the log what is expected of it; what is not there comes back."""
         missing: list[_Expected] = []
         for each in expected:
             actual = await self._next(each.position)
-            if actual is not None:
-                self._compare(each, actual)
-            elif self._expired and self._last < 0:
-                self._findings.expired += 1
-            else:
+            if actual is None:
                 missing.append(each)
+            else:
+                self._compare(each, actual)
         return missing
 
-    async def finish(self, last_position: int | None) -> None:
-        """Nothing may be left but what is newer than `last_position`."""
+    async def finish(self, *, seen: int, newest: int) -> None:
+        """Nothing may be left but what came meanwhile: numbers behind `seen`, up to `newest`."""
         while (actual := await self._log.peek()) is not None:
-            if actual.position is None or actual.position <= (last_position or 0):
-                self._tell_foreign(actual)
             self._log.take()
+            if actual.position is None or not seen < actual.position <= newest:
+                self._tell_foreign(actual)
 
     async def _next(self, position: int) -> LogRecord | None:
-        """The record at this position, once all that does not belong before it is told."""
+        """The record with this number, once all that does not belong before it is told."""
         while (actual := await self._log.peek()) is not None:
             if actual.position is not None and actual.position > max(position, self._last):
                 return None
             self._log.take()
             if actual.position == position and position > self._last:
+                self._first = position if self._first is None else self._first
                 self._last = position
                 return actual
             self._tell_foreign(actual)
@@ -236,25 +242,25 @@ class _Merge:
 
     def _tell_foreign(self, actual: LogRecord) -> None:
         if actual.position is None:
-            found = "one without a number"
+            found = "a record without a number"
         elif actual.position <= self._last:
-            found = f"{self.name} {actual.position} again or out of order"
+            found = f"number {actual.position} again, or out of order"
         else:
-            found = f"{self.name} {actual.position}, which the journal does not have"
+            found = f"number {actual.position}, which the journal does not have"
         self.tell(f"offset {actual.offset}", "only what the journal says", found)
 
     def _compare(self, expected: _Expected, actual: LogRecord) -> None:
-        self._findings.rows["records"] += 1
+        self._findings.rows["output records"] += 1
         record = expected.record
         if (record.key, record.value, record.headers) == actual[2:]:
             return
         for part in ("key", "value"):
             if getattr(record, part) != getattr(actual, part):
-                self.tell(f"offset {actual.offset}", f"the {part} that the journal gives", "another")
+                self.tell(
+                    f"offset {actual.offset}", f"the {part} that the journal gives", "another"
+                )
         if record.headers != actual.headers:
-            names = dict.fromkeys(
-                name for name, _ in {*record.headers} ^ {*actual.headers}
-            )
+            names = dict.fromkeys(name for name, _ in {*record.headers} ^ {*actual.headers})
             self.tell(
                 f"offset {actual.offset}",
                 "the headers that the journal gives",
@@ -263,19 +269,13 @@ class _Merge:
 
 
 def _journal_row(row: asyncpg.Record) -> JournalRow:
-    values = cast(JournalRow, JournalRow._make(row))
+    values = JournalRow._make(row)
     return values._replace(
         identity=_text(values.identity),
         organization_id=_text(values.organization_id),
         candidate_id=_text(values.candidate_id),
-        details=_bytes(values.details),
-        change=_bytes(values.change),
     )
 
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-def _bytes(value: Any) -> bytes | None:
-    return None if value is None else str(value).encode()

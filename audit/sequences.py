@@ -10,7 +10,7 @@ from typing import NamedTuple
 import asyncpg
 
 from audit.database import look
-from audit.findings import Check, Findings, Progress
+from audit.findings import Check, Findings, Meter
 from audit.sqlfiles import statement
 
 PIECE_ROWS = 50_000
@@ -39,6 +39,7 @@ class Lane(NamedTuple):
     result_sequence: int
     change_sequence: int
     published_result_sequence: int
+    next_offset: int
     last_recorded_at: datetime
 
 
@@ -57,10 +58,9 @@ async def read_lanes(connection: asyncpg.Connection) -> list[Lane]:
 
 
 async def check_sequences(
-    connection: asyncpg.Connection, lanes: list[Lane], findings: Findings, progress: Progress
+    connection: asyncpg.Connection, lanes: list[Lane], findings: Findings, meter: Meter
 ) -> None:
     """Follow the journal of every lane to its end."""
-    rows_total = sum(lane.journal_sequence for lane in lanes)
     for row in await connection.fetch(_STRAY_ROWS):
         findings.add(
             "sequences",
@@ -71,8 +71,9 @@ async def check_sequences(
     for lane in lanes:
         place, more = _Place(), True
         while more:
+            seen = findings.rows["journal rows"]
             place, more = await _check_piece(connection, lane.lane, place, findings)
-            progress("sequences", findings.rows["journal rows"], rows_total)
+            meter.advance(findings.rows["journal rows"] - seen)
 
 
 async def _check_piece(
@@ -97,8 +98,7 @@ async def _check_piece(
             )  # fmt: skip
         if rows_total == PIECE_ROWS:
             return place, True
-        row = await connection.fetchrow(_LANE, lane)
-        if row is not None:
+        for row in await connection.fetch(_LANE, lane):
             _tell_end(findings, Lane(*row), place)
         return place, False
 

@@ -12,7 +12,7 @@ import asyncpg
 import orjson
 
 from audit.database import look
-from audit.findings import Findings, Progress
+from audit.findings import Findings, Meter
 from audit.sqlfiles import statement
 from domain.merge import same
 
@@ -53,15 +53,15 @@ class Key(NamedTuple):
 async def check_states(
     connection: asyncpg.Connection,
     findings: Findings,
-    progress: Progress,
+    meter: Meter,
     *,
-    rows_total: int,
     show_values: bool,
 ) -> None:
     """Compare every candidate with its history, in both directions."""
     number = 0
     while number <= _LAST:
         first = Key.of(number)
+        seen = findings.rows["versions"]
         async with look(connection):
             bound = await connection.fetchrow(_KEY_BOUND, *first, RANGE_ROWS)
             last = Key(*bound) if bound is not None else Key.of(_LAST)
@@ -74,15 +74,14 @@ async def check_states(
                 if findings.total == told:
                     _tell_unlike(findings, key)
         number = last.number + 1
-        progress("states", findings.rows["versions"], rows_total)
+        meter.advance(findings.rows["versions"] - seen)
 
 
 async def _suspects(
     connection: asyncpg.Connection, first: Key, last: Key, findings: Findings
 ) -> Iterable[Key]:
     """The keys from first to last at which table and journal differ."""
-    found = await connection.fetchrow(_VERSIONS, *first, *last)
-    assert found is not None
+    (found,) = await connection.fetch(_VERSIONS, *first, *last)
     findings.rows["versions"] += found["versions_total"]
     findings.rows["candidates"] += found["candidates_total"]
     suspects = dict.fromkeys(Key(*pair) for pair in found["suspects"] or ())

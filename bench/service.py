@@ -55,7 +55,7 @@ async def consumer_process(
         "LOG_FORMAT": "json",
     }
     process = subprocess.Popen(
-        [sys.executable, *os.environ.get("BENCH_ENTRY","-m funnel.cli consume").split()], env=environment, stdout=log, stderr=log
+        [sys.executable, "-c", "from funnel.cli import main; main()", "consume"], env=environment, stdout=log, stderr=log
     )
     try:
         await _until_owned(database_url, process)

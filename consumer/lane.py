@@ -8,8 +8,9 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -19,13 +20,17 @@ from consumer.metrics import LaneMetrics
 from consumer.partitions import JournalPartitions
 from consumer.ports import Outbox
 from consumer.source import FETCH_WAIT, Source, SourceAway, partitions_changed
-from consumer.store import DataRefused, LaneStore, StoreAway, TryAgain
+from consumer.store import DataRefused, LaneStore, StoreAway, StoreError, TryAgain
 from contract.lanes import Hook, LaneLost, LaneRow
 from domain.limits import APPLY_TRIES_MAX, WATCHDOG_REBUILDS_MAX
 
 _RETRY_FIRST, _RETRY_MAX = 0.05, 2.0
 _HOUSEKEEPING = timedelta(seconds=5)
 _DRAIN_WITHIN = timedelta(seconds=5)
+_STOP_WITHIN = timedelta(seconds=10)
+"""From the wish to stop: a batch in hand and the drain behind it, unless a server hangs."""
+
+T = TypeVar("T")
 
 log = structlog.get_logger("consumer")
 
@@ -85,7 +90,8 @@ class Lane:
 
     async def wait_for_stop(self, at_most: timedelta) -> None:
         """Returns when asked to stop, or after `at_most`."""
-        await self._unless_stopping(asyncio.sleep(at_most.total_seconds()))
+        with suppress(LaneStopped):
+            await self._unless_stopping(asyncio.sleep(at_most.total_seconds()))
 
     async def run(self) -> None:
         """Take over, then work until stopped.
@@ -95,14 +101,16 @@ class Lane:
             LaneHalted: going on would break a promise.
             LaneStuck: the watchdog gave up.
         """
-        publishing = asyncio.create_task(self._outbox.run(), name=f"publish-{self.lane}")
-        working = asyncio.create_task(self._work(), name=f"apply-{self.lane}")
+        tasks = [
+            asyncio.create_task(part, name=f"lane-{self.lane}")
+            for part in (self._work(), self._outbox.run(), self._housekeep(), self._overdue())
+        ]
         try:
-            await asyncio.wait({publishing, working}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (working, publishing):
+            for task in tasks:
                 task.cancel()
-            ended = await asyncio.gather(working, publishing, return_exceptions=True)
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
             await self._source.stop()
         for outcome in ended:
             if isinstance(outcome, BaseException) and not isinstance(
@@ -111,22 +119,19 @@ class Lane:
                 raise outcome
 
     async def _work(self) -> None:
-        await self._unless_stopping(self._outbox.recovered())
-        if self._stopping.is_set():
-            return
-        row = await self._reload()
-        await self._start_source(row)
-        housekeeping = asyncio.create_task(self._housekeep())
-        try:
+        with suppress(LaneStopped):
+            await self._unless_stopping(self._outbox.recovered())
+            row = await self._reload()
+            await self._start_source(row)
             while not self._stopping.is_set():
-                row = await self._run_once(row)
-                self._row = row
+                row = self._row = await self._run_once(row)
             await self._hand_over(row)
-        except LaneStopped:
-            return
-        finally:
-            housekeeping.cancel()
-            await asyncio.gather(housekeeping, return_exceptions=True)
+
+    async def _overdue(self) -> None:
+        """Ends some time after the wish to stop, whatever the others still wait for."""
+        await self._stopping.wait()
+        await asyncio.sleep(_STOP_WITHIN.total_seconds())
+        log.warning("lane stopped where it stood", action="handover_incomplete", lane=self.lane)
 
     async def _run_once(self, row: LaneRow) -> LaneRow:
         """One batch, from poll to offer; the lane row as it is afterwards."""
@@ -136,6 +141,8 @@ class Lane:
             await self._pause(str(error))
             return row
         self._hook("after_poll")
+        backlog = row.result_sequence - self._outbox.published.result_sequence
+        self._metrics.polled(lag=self._source.lag_seen(), backlog=max(0, backlog))
         total = self._source.partitions_total()
         if total is not None and total != row.partitions_total:
             raise partitions_changed(row, total)
@@ -149,11 +156,7 @@ class Lane:
         after = await self._settle(row, batch)
         if after.next_offset != batch.next_offset:
             self._source.seek(after.next_offset)
-        self._metrics.batch(
-            records=len(records), seconds=time.perf_counter() - started,
-            lag=self._source.lag_seen(),
-            backlog=after.result_sequence - self._outbox.published.result_sequence,
-        )  # fmt: skip
+        self._metrics.batch(records=len(records), seconds=time.perf_counter() - started)
         return after
 
     async def _settle(self, row: LaneRow, batch: Batch) -> LaneRow:
@@ -189,8 +192,7 @@ class Lane:
             attempts: list[Attempt] = []
             try:
                 await self._partitions.demand(row.recorded_at)
-                # Shielded: a COMMIT that has begun is awaited, whoever wants to leave.
-                done = await asyncio.shield(self._transact(row, batch, attempts))
+                done = await _uncut(self._transact(row, batch, attempts))
             except TryAgain as error:
                 tries += 1
                 if tries >= APPLY_TRIES_MAX:
@@ -251,7 +253,7 @@ class Lane:
             return row
 
     async def _start_source(self, row: LaneRow) -> None:
-        while not self._stopping.is_set():
+        while True:
             try:
                 await self._source.start(row)
             except SourceAway as error:
@@ -276,7 +278,7 @@ class Lane:
             )  # fmt: skip
 
     async def _housekeep(self) -> None:
-        """Every few seconds: what was published, the group's offset, partitions, the watchdog."""
+        """Every few seconds: what was published, the group's offset, that the lane runs."""
         noted = committed = -1
         while True:
             await asyncio.sleep(_HOUSEKEEPING.total_seconds())
@@ -284,11 +286,9 @@ class Lane:
             if row is None:
                 continue
             try:
-                if self._outbox.published.result_sequence > max(
-                    noted, row.published_result_sequence
-                ):
-                    noted = self._outbox.published.result_sequence
+                if self._outbox.published.result_sequence != noted:
                     await self._note_published(row)
+                    noted = self._outbox.published.result_sequence
                 if row.next_offset != committed:
                     await self._source.commit_offset(row.next_offset)
                     committed = row.next_offset
@@ -332,8 +332,6 @@ class Lane:
         delay = min(_RETRY_FIRST * 2**self._failures, _RETRY_MAX) * random.uniform(0.5, 1)
         self._failures += 1
         await self._unless_stopping(asyncio.sleep(delay))
-        if self._stopping.is_set():
-            raise LaneStopped
 
     def _note_back(self) -> None:
         if self._failures:
@@ -342,13 +340,28 @@ class Lane:
         self._failures = 0
 
     async def _unless_stopping(self, awaited: Coroutine[Any, Any, None]) -> None:
-        """Await something, or the wish to stop, whichever comes first."""
+        """Await something, or the wish to stop: then raises LaneStopped."""
         tasks = {asyncio.ensure_future(awaited), asyncio.ensure_future(self._stopping.wait())}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
+        if self._stopping.is_set():
+            raise LaneStopped
+
+
+async def _uncut(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await it to its end, whoever wants to leave meanwhile: a COMMIT may have begun."""
+    task = asyncio.ensure_future(coroutine)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        error = task.exception()
+        if error is not None and not isinstance(error, StoreError):
+            raise error from None
+        raise
 
 
 def _same_place(a: LaneRow, b: LaneRow) -> bool:

@@ -4,7 +4,7 @@ A consumer is alive while its lease in `consumers` is in the future. Lanes of th
 under a new epoch, and the epoch, not the lease, is what keeps a misjudged owner from doing harm.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from consumer.store import translated
 from contract.lanes import LaneEnded
 
 _HEARTBEAT = statement("heartbeat")
-_LANES_OWNED = statement("lanes_owned")
+_LANES_LOST = statement("lanes_lost")
 _CLAIM_LANES = statement("claim_lanes")
 _RELEASE_LANE = statement("release_lane")
 _NOTE_HALTED = statement("note_halted")
@@ -67,9 +67,11 @@ class Membership:
         with translated():
             return [row[0] for row in await self._pool.fetch(_HEARTBEAT, self._consumer_id, self._lease)]
 
-    async def lanes_total(self) -> int:
+    async def lost(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Those of our claims that another consumer has overruled."""
+        lanes, epochs = [claim.lane for claim in claims], [claim.owner_epoch for claim in claims]
         with translated():
-            return len(await self._pool.fetch(_LANES_OWNED))
+            return [Claim(*row) for row in await self._pool.fetch(_LANES_LOST, lanes, epochs)]
 
     async def claim(self, held: Collection[int], lanes_max: int) -> list[Claim]:
         """Takes up to `lanes_max` lanes whose owner is gone."""
@@ -84,10 +86,10 @@ class Membership:
         with translated():
             await self._pool.execute(_RELEASE_LANE, *claim)
 
-    async def note_halted(self, claim: Claim, ended: LaneEnded | None) -> None:
-        """Keeps the cause where operators look for it, or clears it."""
+    async def note_halted(self, claim: Claim, ended: LaneEnded) -> None:
+        """Keeps the cause where operators look for it, until the lane runs again."""
         with translated():
-            await self._pool.execute(_NOTE_HALTED, *claim, str(ended) if ended else None)
+            await self._pool.execute(_NOTE_HALTED, *claim, str(ended))
 
     async def leave(self) -> None:
         """Gives up the lease."""

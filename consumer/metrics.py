@@ -53,11 +53,14 @@ class LaneMetrics:
         self._halted = metrics.halted.labels(lane)
         self._paused = metrics.paused.labels(lane)
 
-    def batch(self, *, records: int, seconds: float, lag: int, backlog: int) -> None:
-        self._records.inc(records)
-        self._metrics.batch_seconds.observe(seconds)
+    def polled(self, *, lag: int, backlog: int) -> None:
+        """Where the lane stands, batch or no batch."""
         self._lag.set(lag)
         self._backlog.set(backlog)
+
+    def batch(self, *, records: int, seconds: float) -> None:
+        self._records.inc(records)
+        self._metrics.batch_seconds.observe(seconds)
 
     def settled(self, rows: Sequence[JournalRow]) -> None:
         """Counts outcomes, reroutes and dead letters of one batch."""

@@ -58,10 +58,10 @@ class ConsumerService:
             while not stopping.is_set() and not self._failed.done():
                 await self._tick()
                 await self._sleep(stopping)
-            if self._failed.done():
-                self._failed.result()
         finally:
             await self._leave()
+        if self._failed.done():
+            self._failed.result()
 
     async def _tick(self) -> None:
         try:
@@ -78,6 +78,8 @@ class ConsumerService:
     async def run_once(self) -> None:
         """Renew the lease, claim what is free up to the fair share, let go of what is above it."""
         alive = await self._membership.heartbeat()
+        for claim in await self._membership.lost([claim for claim, _ in self._running.values()]):
+            self._drop(claim)
         share = fair_share(self._consumer_id, alive, self._lanes_total)
         held = len(self._running)
         if held < share:
@@ -91,6 +93,13 @@ class ConsumerService:
         task = asyncio.create_task(self._keep(claim), name=f"lane-{claim.lane}")
         self._running[claim.lane] = claim, task
         task.add_done_callback(lambda task: self._ended(claim.lane, task))
+
+    def _drop(self, claim: Claim) -> None:
+        """A lane without commands, or halted, would not find out by itself that it is lost."""
+        _, task = self._running.get(claim.lane, (claim, None))
+        if task is not None and not task.cancelling():
+            _log_lost(claim)
+            task.cancel()
 
     def _ended(self, lane: int, task: asyncio.Task[None]) -> None:
         self._running.pop(lane, None)
@@ -108,10 +117,7 @@ class ConsumerService:
                 try:
                     await lane.run()
                 except LaneLost:
-                    log.warning(
-                        "lane lost", action="lane_lost", lane=claim.lane,
-                        owner_epoch=claim.owner_epoch,
-                    )  # fmt: skip
+                    _log_lost(claim)
                     return
                 except LaneHalted as halted:
                     await self._halt(claim, lane, halted)
@@ -135,7 +141,7 @@ class ConsumerService:
         await lane.wait_for_stop(timedelta(seconds=LANE_RETRY_SECONDS))
         metrics.halted(False)
 
-    async def _note(self, claim: Claim, halted: LaneHalted | None) -> None:
+    async def _note(self, claim: Claim, halted: LaneHalted) -> None:
         try:
             await self._membership.note_halted(claim, halted)
         except (StoreAway, TryAgain) as error:
@@ -173,3 +179,7 @@ class ConsumerService:
             await self._membership.leave()
         except (StoreAway, TryAgain) as error:
             log.warning("left without a word", action="leave_failed", error=str(error))
+
+
+def _log_lost(claim: Claim) -> None:
+    log.warning("lane lost", action="lane_lost", lane=claim.lane, owner_epoch=claim.owner_epoch)

@@ -110,12 +110,7 @@ class Source:
             raise _records_gone(self._lane, self.position) from error
         except _UNREADABLE as error:
             self._seek(self.position)
-            raise LaneHalted(
-                self._lane,
-                f"the record batch at or behind offset {self.position} cannot be read"
-                f" ({type(error).__name__})",
-                "Repair the partition on the broker, then the lane goes on by itself",
-            ) from error
+            raise self._unreadable(error) from error
         except (KafkaError, OSError, TimeoutError) as error:
             self._seek(self.position)
             raise SourceAway(type(error).__name__) from error
@@ -171,6 +166,14 @@ class Source:
         except (KafkaError, OSError, TimeoutError):
             return
 
+    def _unreadable(self, error: Exception) -> LaneHalted:
+        return LaneHalted(
+            self._lane,
+            f"the record batch at or behind offset {self.position} cannot be read"
+            f" ({type(error).__name__})",
+            "Repair the partition on the broker, then the lane goes on by itself",
+        )
+
     def _seek(self, offset: int) -> None:
         self.position = offset
         self._consumer.seek(self._partition, offset)
@@ -199,7 +202,12 @@ class Source:
         assert row.last_record_offset is not None
         self._seek(row.last_record_offset)
         while True:
-            polled = await self._consumer.getmany(self._partition, timeout_ms=200, max_records=1)
+            try:
+                polled = await self._consumer.getmany(
+                    self._partition, timeout_ms=200, max_records=1
+                )
+            except _UNREADABLE as error:
+                raise self._unreadable(error) from error
             found = polled.get(self._partition)
             if found:
                 break

@@ -33,6 +33,7 @@ _AWAY = (
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
     asyncpg.PostgresSystemError,
     asyncpg.CannotConnectNowError,
 )
@@ -99,6 +100,11 @@ async def open_pool(database_url: str, *, lease: timedelta, lanes_max: int) -> a
                 "jit": "off",
                 "timezone": "UTC",
                 "plan_cache_mode": "force_generic_plan",
+                # A batch is a thousand index probes. Without statistics, as on a new partition,
+                # the planner would rather read the whole table.
+                "enable_seqscan": "off",
+                "enable_hashjoin": "off",
+                "enable_mergejoin": "off",
                 "synchronous_commit": "on",
                 "lock_timeout": bound,
                 "idle_in_transaction_session_timeout": bound,

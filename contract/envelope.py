@@ -13,7 +13,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from contract.record import RawRecord, record_bytes
-from domain.limits import COMMAND_ID_CHARACTERS_MAX, COMMAND_RECORD_BYTES_MAX
+from domain.limits import (
+    COMMAND_ID_CHARACTERS_MAX,
+    COMMAND_RECORD_BYTES_MAX,
+    COMMAND_TYPE_CHARACTERS_MAX,
+)
 from domain.outcomes import DeadLetterCode
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -71,9 +75,7 @@ def _binary(value: bytes, headers: dict[str, bytes | None], content_type: str) -
         raise Undecodable("not_cloudevents", "The header ce_specversion is not 1.0.")
     if content_type not in ("", "application/json") and not content_type.endswith("+json"):
         raise Undecodable("not_cloudevents", "The content type is not JSON.")
-    command_type = _text(headers.get("ce_type"))
-    if not command_type:
-        raise Undecodable("not_cloudevents", "The header ce_type is missing.")
+    command_type = _command_type(_text(headers.get("ce_type")))
     data, exact = parse_json(value)
     return Envelope(
         _identifier(_text(headers.get("ce_id")), "id"),
@@ -90,9 +92,7 @@ def _structured(value: bytes, headers: dict[str, bytes | None]) -> Envelope:
     event, exact = parse_json(value)
     if not isinstance(event, dict) or event.get("specversion") != "1.0":
         raise Undecodable("not_cloudevents", "The specversion of the event is not 1.0.")
-    command_type = event.get("type")
-    if not isinstance(command_type, str) or not storable(command_type) or not command_type:
-        raise Undecodable("not_cloudevents", "The type of the event is missing.")
+    command_type = _command_type(event.get("type"))
     data = event.get("data")
     if "data_base64" in event:
         data, exact = _base64_data(event)
@@ -127,14 +127,27 @@ def parse_json(value: bytes) -> tuple[Any, bool]:
     except orjson.JSONDecodeError:
         pass
     try:
-        return json.loads(value.decode()), False
+        return json.loads(value.decode(), parse_int=_integer), False
     except (ValueError, RecursionError) as error:
         raise Undecodable("not_json", "The data is not JSON in UTF-8.") from error
+
+
+def _integer(digits: str) -> int | float:
+    """More than 20 characters are beyond 64 bits anyway, more than 4300 beyond Python's int."""
+    return int(digits) if len(digits) <= 20 else float(digits)
 
 
 def storable(text: str) -> bool:
     """Can PostgreSQL hold it as text: no NUL, no lone surrogate?"""
     return "\0" not in text and (text.isascii() or not _SURROGATE.search(text))
+
+
+def _command_type(text: Any) -> str:
+    if not isinstance(text, str) or not text or not storable(text):
+        raise Undecodable("not_cloudevents", "The event has no usable type.")
+    if len(text) > COMMAND_TYPE_CHARACTERS_MAX:
+        raise Undecodable("unknown_type", "The event's type is longer than any type.")
+    return text
 
 
 def _identifier(text: Any, name: str) -> str:

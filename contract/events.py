@@ -129,9 +129,7 @@ class EventBuilder:
     def _dead_letter(self, row: JournalRow) -> OutputRecord:
         details = orjson.loads(row.details or b"{}")
         record = unpack(row.forward or b"")
-        value = record.value
-        headers = [
-            *record.headers,
+        ours: list[_Header] = [
             ("x-original-topic", self._topics.commands.encode()),
             ("x-original-partition", str(row.lane).encode()),
             ("x-original-offset", str(row.source_offset).encode()),
@@ -139,12 +137,18 @@ class EventBuilder:
             ("x-error-code", details["error_code"].encode()),
             ("x-error-detail", details["error_detail"].encode()),
         ]
-        if record_bytes(record) > OUTPUT_MESSAGE_BYTES_MAX - _HEADERS_ROOM:
-            record = SourceRecord(None, None, (), record.timestamp)
-            headers = headers[-6:] + _size_and_digest(value or b"")
-            value = None
+        if not _fits(record):
+            ours += _size_and_digest(record.value or b"")
+            record = record._replace(value=None)
+        if not _fits(record):
+            record = record._replace(key=None, headers=())
         return OutputRecord(
-            self._topics.dead_letters, row.lane, record.key, value, headers, record.timestamp
+            self._topics.dead_letters,
+            row.lane,
+            record.key,
+            record.value,
+            [*record.headers, *ours],
+            record.timestamp,
         )
 
     def _notice_data(self, row: JournalRow) -> dict[str, Any]:
@@ -201,6 +205,10 @@ def event_id(topic: str, partition: int, sequence: int) -> str:
 @lru_cache(maxsize=4096)
 def _milliseconds(instant: datetime) -> int:
     return int(instant.timestamp() * 1000)
+
+
+def _fits(record: SourceRecord) -> bool:
+    return record_bytes(record) <= OUTPUT_MESSAGE_BYTES_MAX - _HEADERS_ROOM
 
 
 def _size_and_digest(value: bytes) -> list[_Header]:

@@ -27,6 +27,10 @@ _PREFIX = Struct(">qi")
 _LENGTH = Struct(">i")
 _NULL = _LENGTH.pack(-1)
 
+# A batch's header is 61 bytes; what stands before key, value and each header is varints.
+_FRAMING_BYTES_MAX = 61 + 36
+_HEADER_FRAMING_BYTES_MAX = 10
+
 
 class SourceRecord(NamedTuple):
     """A record as it was packed."""
@@ -38,10 +42,11 @@ class SourceRecord(NamedTuple):
 
 
 def record_bytes(record: RawRecord) -> int:
-    """Bytes of key, value and headers."""
-    total = len(record.key or b"") + len(record.value or b"")
+    """Bytes that the record takes alone in a batch, not compressed, at most: what topics limit."""
+    total = _FRAMING_BYTES_MAX + len(record.key or b"") + len(record.value or b"")
     for name, value in record.headers:
-        total += len(name) + len(value or b"")
+        total += _HEADER_FRAMING_BYTES_MAX + len(value or b"")
+        total += len(name) if name.isascii() else len(_name_bytes(name))
     return total
 
 
@@ -50,8 +55,7 @@ def pack(record: RawRecord) -> bytes:
     parts = [_PREFIX.pack(record.timestamp, len(record.headers))]
     parts += _field(record.key), _field(record.value)
     for name, value in record.headers:
-        # surrogateescape: aiokafka gives header names as text, whatever bytes they were.
-        parts += _field(name.encode("utf-8", "surrogateescape")), _field(value)
+        parts += _field(_name_bytes(name)), _field(value)
     return b"".join(parts)
 
 
@@ -65,6 +69,11 @@ def unpack(packed: bytes) -> SourceRecord:
         for _ in range(headers_total)
     )
     return SourceRecord(key, value, headers, timestamp)
+
+
+def _name_bytes(name: str) -> bytes:
+    # surrogateescape: aiokafka gives header names as text, whatever bytes they were.
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _field(value: bytes | None) -> bytes:

@@ -129,6 +129,8 @@ def scalar_flaw(value: object) -> UnstorableCode | None:
     if isinstance(value, str):
         clean = "\0" not in value and (value.isascii() or not _SURROGATE.search(value))
         return None if clean else "invalid_character"
+    if isinstance(value, float) and value == NUMBER_MIN:
+        return "invalid_number"  # orjson makes it of smaller integers too
     if isinstance(value, int | float) and not NUMBER_MIN <= value <= NUMBER_MAX:
         return "invalid_number"  # NaN too: it compares false with everything
     return None

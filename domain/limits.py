@@ -31,6 +31,7 @@ POINTER_TOKENS_MAX = 16  # the deepest valid place has 8 tokens
 
 # The record, CONTRACT.md 2.
 COMMAND_ID_CHARACTERS_MAX = 200  # ce_id and ce_source, each
+COMMAND_TYPE_CHARACTERS_MAX = 200  # ce_type: notices carry it, escaped, and must fit their topic
 COMMAND_RECORD_BYTES_MAX = 4 * 1024 * 1024  # what the commands topic takes
 
 # The path of a batch.

@@ -31,6 +31,8 @@ MODULES = {
         "tail": "Read the outputs.",
         "get": "Show one candidate.",
     },
+    "funnel.cli_verify": {"verify": "Compare state, journal and output."},
+    "funnel.cli_bench": {"bench": "Measure this service beside its baselines."},
 }
 
 

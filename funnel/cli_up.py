@@ -61,8 +61,7 @@ Try in another terminal:
 
   TOKEN={token}
   curl -s -H "Authorization: Bearer $TOKEN" {candidate}
-  {funnel} send update --organization {organization_id} --candidate {candidate_id} \\
-      --set rating=5 --wait
+  {funnel} send update {candidate_id} --organization {organization_id} rating=4 --wait
   {funnel} get {candidate_id} --organization {organization_id}
   {funnel} tail changes
 """

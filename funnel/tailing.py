@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
-from aiokafka.errors import UnknownTopicOrPartitionError
 
 from producer.command_errors import TopicMissing
 
@@ -34,7 +33,6 @@ async def tail_topic(
         KafkaError: Kafka is away at the start.
     """
     consumer = AIOKafkaConsumer(
-        topic,  # without a group that is all of its partitions
         **kafka,
         group_id=None,
         enable_auto_commit=False,
@@ -43,13 +41,14 @@ async def tail_topic(
     )
     try:
         await consumer.start()
+        if topic not in await consumer.topics():
+            raise TopicMissing(f"There is no topic {topic}: `funnel topics apply` makes it.")
+        consumer.subscribe([topic])  # without a group that is all of its partitions
         while not stopping.is_set():
             polled = await consumer.getmany(timeout_ms=_POLL_MILLISECONDS)
             for records in polled.values():
                 for record in records:
                     show(record)
-    except UnknownTopicOrPartitionError:
-        raise TopicMissing(f"There is no topic {topic}: `funnel topics apply` makes it.") from None
     finally:
         await consumer.stop()
 

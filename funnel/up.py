@@ -84,7 +84,10 @@ async def _run(
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run_consumer(consume_config(settings), stopping, CollectorRegistry()))
         tasks.create_task(run_api(settings, listener, stopping, ready=ready.set))
-        tasks.create_task(show(ready))
+        showing = tasks.create_task(show(ready))
+        await stopping.wait()
+        # It may be waiting for results, and the consumer that gives them is leaving.
+        showing.cancel()
 
 
 async def _show(
@@ -109,15 +112,14 @@ async def _show(
             stop=stopping,
             report=report,
         )
-        if not stopping.is_set():
-            welcome(settings)
-            await run_demo(
-                client=client,
-                candidates_total=demo_candidates,
-                seed=SEED,
-                stop=stopping,
-                report=report,
-            )
+        welcome(settings)
+        await run_demo(
+            client=client,
+            candidates_total=demo_candidates,
+            seed=SEED,
+            stop=stopping,
+            report=report,
+        )
 
 
 @contextmanager

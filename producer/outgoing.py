@@ -146,8 +146,6 @@ def command_record(
         _attribute("id", command.id),
     )
     value = orjson.dumps(command.data)
-    if parser is not None:
-        check(parser, command.type, value)
     timestamp = time.time_ns() // 1_000_000
     record = CommandRecord(
         identity=identity,
@@ -159,6 +157,8 @@ def command_record(
     )
     if record.size > COMMAND_MESSAGE_BYTES_MAX - _FRAMING_BYTES_MAX:
         raise CommandTooLarge(f"The command has {record.size} bytes.")
+    if parser is not None:
+        check(parser, command.type, value)
     return record
 
 

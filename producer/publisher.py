@@ -21,7 +21,7 @@ from contract.lanes import Hook, LaneHalted, LaneLost, Published
 from contract.topics import OUTPUT_MESSAGE_BYTES_MAX, Topics
 from domain.limits import BACKLOG_BATCHES_MAX, JOURNAL_READ_ROWS_MAX, OUTPUT_BATCH_BYTES_MAX
 from producer.journal import JournalAway, JournalReader
-from producer.tail import Tail, TailUnreadable, read_tail
+from producer.tail import Tail, TailUnreadable, TailMissing, read_tail
 
 TRANSACTION_TIMEOUT = timedelta(seconds=10)
 _STEP_WITHIN = timedelta(seconds=15)
@@ -112,12 +112,13 @@ class Publisher:
     async def _follow(self) -> None:
         """Steady state: publish from memory what is offered, several batches at once."""
         while True:
-            rows = await self._waiting.get()
+            batches = [await self._waiting.get()]
             while not self._waiting.empty():
-                rows = rows + self._waiting.get_nowait()
-            if rows[0].result_sequence == self.published.result_sequence + 1:
-                await self._publish(rows)
-            elif rows[-1].result_sequence > self.published.result_sequence:
+                batches.append(self._waiting.get_nowait())
+            ends = [self.published.result_sequence, *(b[-1].result_sequence for b in batches)]
+            if all(b[0].result_sequence == end + 1 for b, end in zip(batches, ends, strict=False)):
+                await self._publish([row for batch in batches for row in batch])
+            elif ends[-1] > self.published.result_sequence:
                 await self._catch_up()
 
     async def _recover(self) -> None:
@@ -164,6 +165,8 @@ class Publisher:
         try:
             async with asyncio.timeout(_STEP_WITHIN.total_seconds()):
                 return await read_tail(self._kafka, self._topics.results, self._lane)
+        except TailMissing as error:
+            raise self._results_gone("is not there") from error
         except TailUnreadable as error:
             raise LaneHalted(
                 self._lane,
@@ -175,6 +178,10 @@ class Publisher:
 
     async def _last_published(self, tail: Tail) -> Published:
         row = await self._journal.lane(self._lane)
+        if tail.end_offset < row.published_end_offset:
+            raise self._results_gone(
+                f"ends at offset {tail.end_offset}, was at {row.published_end_offset}"
+            )
         if tail.sequence is None and tail.first_offset > row.published_end_offset:
             raise LaneHalted(
                 self._lane,
@@ -188,14 +195,14 @@ class Publisher:
                 f"the output ends at {sequence}, the journal at {row.result_sequence}",
                 "PostgreSQL has lost commits: run funnel recover before anything else",
             )
-        if tail.sequence is None and row.published_result_sequence > 0 and tail.end_offset == 0:
-            raise LaneHalted(
-                self._lane,
-                f"{self._topics.results} is new and empty, {row.published_result_sequence}"
-                " results were published",
-                "The topic was deleted: restore it, or run funnel republish",
-            )
-        return Published(sequence, max(tail.end_offset, row.published_end_offset))
+        return Published(sequence, tail.end_offset)
+
+    def _results_gone(self, how: str) -> LaneHalted:
+        return LaneHalted(
+            self._lane,
+            f"{self._topics.results} {how}",
+            "The topic was deleted or lost records: restore it, or run funnel republish",
+        )
 
     async def _catch_up(self) -> None:
         """Publish from the journal whatever follows the last published result."""
@@ -280,9 +287,10 @@ def _append(batch: Any, record: OutputRecord) -> Any:
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    """Never without a deadline: stop() may flush for ever to a broker that is gone."""
-    try:
-        async with asyncio.timeout(_STOP_WITHIN.total_seconds()):
-            await producer.stop()
-    except (KafkaError, OSError, TimeoutError):
-        return
+    """Never awaited without a deadline: stop() flushes for as long as a broker is gone.
+
+    It is left to itself then: cut short, it would never close its connections.
+    """
+    stopping = asyncio.create_task(producer.stop())
+    stopping.add_done_callback(lambda task: task.cancelled() or task.exception())
+    await asyncio.wait({stopping}, timeout=_STOP_WITHIN.total_seconds())

@@ -27,6 +27,10 @@ class TailUnreadable(Exception):
     """The newest record carries no sequence of ours: somebody else wrote it."""
 
 
+class TailMissing(Exception):
+    """There is no such topic."""
+
+
 async def read_tail(kafka: Mapping[str, Any], topic: str, partition: int) -> Tail:
     """The last committed record of a results partition.
 
@@ -34,6 +38,7 @@ async def read_tail(kafka: Mapping[str, Any], topic: str, partition: int) -> Tai
 
     Raises:
         KafkaError, OSError: Kafka does not answer.
+        TailMissing: the topic was deleted.
         TailUnreadable: the record is not ours.
     """
     at = TopicPartition(topic, partition)
@@ -60,6 +65,8 @@ async def _settled_end(kafka: Mapping[str, Any], at: TopicPartition) -> int:
     try:
         await committed.start()
         await uncommitted.start()
+        if at.topic not in await committed.topics():
+            raise TailMissing(at.topic)
         while True:
             high = int((await uncommitted.end_offsets([at]))[at])
             stable = int((await committed.end_offsets([at]))[at])

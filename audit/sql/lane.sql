@@ -1,5 +1,5 @@
 -- One lane as its row says it stands.
 SELECT lane, journal_sequence, result_sequence, change_sequence, published_result_sequence,
-       last_recorded_at
+       next_offset, last_recorded_at
 FROM lanes
 WHERE lane = $1

@@ -1,6 +1,9 @@
--- The candidates that a batch names.
+-- The candidates that a batch names; one index probe for each.
 SELECT c.organization_id, c.candidate_id, c.first_name, c.last_name, c.email, c.phone, c.status,
        c.pipeline_stage, c.rating, c.source, c.tags, c.attributes, c.version, c.created_at,
        c.updated_at
 FROM unnest($1::uuid[], $2::uuid[]) AS k (organization_id, candidate_id)
-JOIN candidates AS c USING (organization_id, candidate_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM candidates AS c
+    WHERE c.organization_id = k.organization_id AND c.candidate_id = k.candidate_id
+    LIMIT 1) AS c

@@ -1,5 +1,6 @@
 """The application started and asked in memory."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -17,10 +18,9 @@ EVENT_SOURCE = "/tests/candidates"
 TOPICS = Topics(prefix="api-tests.")
 
 
-@asynccontextmanager
-async def running(database_url: str, keys: DevKeys) -> AsyncIterator[FastAPI]:
-    """The application between start and stop."""
-    application = create_app(
+def application(database_url: str, keys: DevKeys) -> FastAPI:
+    """The application, not started."""
+    return create_app(
         ApiConfig(
             database_url=database_url,
             verifier=keys.verifier(),
@@ -29,8 +29,20 @@ async def running(database_url: str, keys: DevKeys) -> AsyncIterator[FastAPI]:
             event_source=EVENT_SOURCE,
         )
     )
-    async with application.router.lifespan_context(application):
-        yield application
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncIterator[FastAPI]:
+    """The application between start and stop."""
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    """Return once it is so, which nothing tells."""
+    async with asyncio.timeout(10):
+        while not reached():  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 def client_of(app: FastAPI, token: str | None = None) -> httpx2.AsyncClient:

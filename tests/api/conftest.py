@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from api.dev_keys import DevKeys, load_or_create
-from tests.api.asking import Token, client_of, running
+from tests.api.asking import Token, application, client_of, running
 from tests.api.rows import ORGANIZATION, Connection, Rows
 
 
@@ -55,8 +55,14 @@ async def rows(database_url: str) -> AsyncIterator[Rows]:
 
 @pytest.fixture
 async def app(database_url: str, keys: DevKeys) -> AsyncIterator[FastAPI]:
-    async with running(database_url, keys) as application:
-        yield application
+    async with running(application(database_url, keys)) as started:
+        yield started
+
+
+@pytest.fixture
+def detached(keys: DevKeys) -> httpx2.AsyncClient:
+    """Asks, without a token, an application that has no database: who gets in gets a 503."""
+    return client_of(application("postgresql://nobody.invalid/none", keys))
 
 
 @pytest.fixture

@@ -19,22 +19,21 @@ ORGANIZATION = "0193b1c0-0000-7000-8000-00000000000a"
 OTHER_ORGANIZATION = "0193b1c0-0000-7000-8000-00000000000b"
 CANDIDATE = "0193b1c0-0000-7000-8000-0000000000c1"
 SOURCE = "/upstream"
-NOW = datetime(2026, 11, 20, 10, 30, 0, 120, tzinfo=UTC)
+NOW = datetime.now(UTC).replace(microsecond=120)  # the journal has partitions from now on
 PARTITIONS_TOTAL = 4
 
 _INSERT_CANDIDATE = """
     INSERT INTO candidates SELECT * FROM jsonb_populate_record(NULL::candidates, $1::jsonb)
 """
-_INSERT_JOURNAL = """
-    INSERT INTO journal ({columns}) VALUES ({values})
-""".format(
+_INSERT_JOURNAL = "INSERT INTO {{partition}} ({columns}) VALUES ({values})".format(
     columns=", ".join(COLUMNS),
     values=", ".join(
-        f"convert_from(${number}::bytea, 'UTF8')::json" if name in ("details", "change")
+        f"convert_from(${number}::bytea, 'UTF8')::json"
+        if name in ("details", "change")
         else f"${number}"
         for number, name in enumerate(COLUMNS, start=1)
     ),
-)  # fmt: skip
+)
 _INSERT_LANE = """
     INSERT INTO lanes (lane, partitions_total, commands_topic, cluster_id, next_offset)
     SELECT lane, $1, 'commands', 'cluster', 0 FROM generate_series(0, $1 - 1) AS lane
@@ -86,7 +85,7 @@ class Rows:
 
     async def _journal(self, fields: dict[str, Any]) -> JournalRow:
         sequence = next(self.sequences)
-        known = {
+        known: dict[str, Any] = {
             "recorded_at": NOW,
             "lane": 0,
             "journal_sequence": sequence,
@@ -103,7 +102,8 @@ class Rows:
                 known["organization_id"], known["command_source"], known["command_id"]
             ).key
         row = JournalRow._make(known.get(name) for name in COLUMNS)
-        await self.connection.execute(_INSERT_JOURNAL, *row)
+        partition = f"journal_{row.recorded_at:%Y_%m}"
+        await self.connection.execute(_INSERT_JOURNAL.format(partition=partition), *row)
         return row
 
 

@@ -79,6 +79,7 @@ class Model:
     def _write(
         self, key: tuple[str, str], old: Json | None, new: Json, now: str, outcome: str = "applied"
     ) -> Json:
+        before: Json
         if old is None:
             ids = {"organization_id": key[0], "candidate_id": key[1]}
             before = {**ids, **EMPTY, "version": 0, "created_at": now}

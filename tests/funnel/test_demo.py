@@ -4,9 +4,12 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from contract.envelope import Envelope
 from contract.topics import Topics
 from domain.commands import CommandParser, InvalidCommand
+from funnel import demo
 from funnel.demo import Trickle, first_candidate, load_candidates, run_demo
 from funnel.demo_people import ORGANIZATIONS_TOTAL, People
 from producer.client import CommandClient, OutgoingCommand
@@ -152,3 +155,38 @@ async def test_run_demo__trickles_until_stopped(kafka_options: Kafka, topics: To
             commands_per_second=1000,
         )
     assert max(memory.versions.values()) > 1
+
+
+async def test_run_demo__goes_on_when_nobody_answers_and_tells_now_and_then(
+    kafka_options: Kafka, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_RESULT_SECONDS", 0.2)
+    monkeypatch.setattr(demo, "_REPORT_EVERY_COMMANDS", 20)
+    memory, stop, lines = Memory(), asyncio.Event(), list[str]()
+    trickled = 0
+
+    def sometimes(envelope: Envelope) -> dict[str, Any]:
+        nonlocal trickled
+        verdict = memory.verdict(envelope)
+        trickled += len(memory.versions) >= 50
+        return {} if trickled in (3, 5) else verdict
+
+    def report(line: str) -> None:
+        lines.append(line)
+        if "applied" in line:
+            stop.set()
+
+    async with (
+        Settler(kafka_options, topics, sometimes),
+        CommandClient(kafka=kafka_options, source="/demo", topics=topics) as client,
+    ):
+        await run_demo(
+            client=client,
+            candidates_total=50,
+            seed=7,
+            stop=stop,
+            report=report,
+            commands_per_second=1000,
+        )
+    assert [line for line in lines if "is not settled yet" in line and "goes on" in line]
+    assert "applied" in lines[-1]

@@ -1,0 +1,68 @@
+"""`funnel verify`: does everything that we hold, and everything that we have told, agree?
+
+Reads only, in bounded pieces, while consumers go on; each difference is counted and the first
+ones are listed. Checks follow one another from the narrow to the wide: sequences, identities,
+states, and the output where it is asked for.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any
+
+from audit.database import open_audit
+from audit.findings import Findings, Meter, Report
+from audit.identities import check_identities
+from audit.outputs import Output, check_outputs
+from audit.sequences import check_sequences, read_lanes
+from audit.states import check_states
+
+
+async def verify(
+    database_url: str,
+    *,
+    deduplication: timedelta,
+    report: Report,
+    output: Output | None = None,
+    show_values: bool = False,
+) -> Findings:
+    """Compare state, journal, lanes and, with `output`, the output topics.
+
+    Args:
+        deduplication: within this time no command is settled twice.
+        show_values: name the values of candidates' fields, which are personal data.
+
+    Raises:
+        AuditRefused, TopicMissing: a role, a grant, a table or a topic is missing.
+        OSError, asyncpg.PostgresConnectionError, KafkaError: a server does not answer.
+    """
+    findings = Findings()
+    async with open_audit(database_url) as connection, open_audit(database_url) as another:
+        lanes = await read_lanes(connection)
+        rows_total = sum(lane.journal_sequence for lane in lanes)
+        changes_total = sum(lane.change_sequence for lane in lanes)
+        passes = 2 if output is None else 3
+        meter = Meter(rows_total * passes + changes_total, report)
+
+        async def check_journal() -> None:
+            await check_sequences(connection, lanes, findings, meter)
+            await check_identities(
+                connection, findings, meter, rows_total=rows_total, deduplication=deduplication
+            )
+
+        await _both(
+            check_journal(), check_states(another, findings, meter, show_values=show_values)
+        )
+        if output is not None:
+            await check_outputs(connection, lanes, output, findings, meter)
+    return findings
+
+
+async def _both(one: Coroutine[Any, Any, None], other: Coroutine[Any, Any, None]) -> None:
+    """At once; the first to fail ends the other, and its error is the one that is told."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(one)
+            group.create_task(other)
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None

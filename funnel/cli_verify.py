@@ -1,0 +1,113 @@
+"""`funnel verify`: exit 0 when everything agrees, 65 when anything does not."""
+
+import asyncio
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+
+from funnel import servers
+from funnel.exits import BAD_CONFIGURATION, BAD_DATA
+from funnel.progress import Report, progress
+from funnel.quiet import quiet_logs
+from funnel.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from audit.findings import Findings
+    from audit.outputs import Output
+
+app = typer.Typer()
+
+
+@app.command()
+def verify(
+    topics: Annotated[
+        bool, typer.Option("--topics", help="Compare the output topics too, byte for byte.")
+    ] = False,
+    show_values: Annotated[
+        bool, typer.Option("--show-values", help="Name values of candidates: personal data.")
+    ] = False,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="One JSON object a line: each difference, then a summary."),
+    ] = False,
+) -> None:
+    """Compare state, journal and lanes; with --topics, the output topics too.
+
+    Reads only, in bounded pieces, and may run while consumers go on.
+    """
+    from audit.database import AuditRefused
+    from audit.output_log import TopicMissing
+    from audit.verify import verify as run
+
+    settings = load_settings()
+    quiet_logs(settings)
+    with ExitStack() as shown:
+        bar: list[Report] = []
+
+        def report(done: int, total: int) -> None:
+            if not bar:  # how much there is to do is known once it has begun
+                bar.append(shown.enter_context(progress("verify", total)))
+            bar[0](done)
+
+        try:
+            findings = asyncio.run(
+                run(
+                    servers.database_url(settings),
+                    deduplication=timedelta(days=settings.deduplication_days),
+                    report=report,
+                    output=_output(settings) if topics else None,
+                    show_values=show_values,
+                )
+            )
+        except (AuditRefused, TopicMissing) as error:
+            typer.echo(f"funnel: {error}", err=True)
+            raise typer.Exit(BAD_CONFIGURATION) from error
+    (_tell_json if json else _tell_text)(findings)
+    if findings.total:
+        raise typer.Exit(BAD_DATA)
+
+
+def _output(settings: Settings) -> "Output":
+    from audit.outputs import Output
+
+    return Output(
+        kafka=servers.kafka_options(settings),
+        topics=settings.topics,
+        event_source=settings.event_source,
+    )
+
+
+def _tell_text(findings: "Findings") -> None:
+    for each in findings.listed:
+        typer.echo(f"{each.check}: {each.where}: expected {each.expected}, found {each.found}")
+    if findings.total > len(findings.listed):
+        typer.echo(f"… and {findings.total - len(findings.listed):,} more")
+    seen = ", ".join(f"{total:,} {what}" for what, total in findings.rows.items())
+    set_apart = "".join(
+        f", {total:,} {what}" for what, total in _set_apart(findings).items() if total
+    )
+    typer.echo(f"{findings.total or 'no'} differences in {seen or 'nothing'}{set_apart}")
+
+
+def _tell_json(findings: "Findings") -> None:
+    for each in findings.listed:
+        typer.echo(orjson.dumps(asdict(each)))
+    summary: dict[str, Any] = {
+        "differences": findings.total,
+        "by_check": dict(findings.totals),
+        "seen": dict(findings.rows),
+    }
+    typer.echo(orjson.dumps({"summary": summary | _set_apart(findings)}))
+
+
+def _set_apart(findings: "Findings") -> dict[str, int]:
+    """What is no difference and yet worth knowing."""
+    return {
+        "unpublished": findings.backlog,
+        "compacted": findings.compacted,
+        "expired": findings.expired,
+    }

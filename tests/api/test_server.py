@@ -1,0 +1,77 @@
+"""Over a real socket: what only the server in front of the application decides."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from api.dev_keys import DevKeys
+from tests.api.asking import Token, application, candidate_path, command_path, until
+from tests.api.rows import CANDIDATE, Rows
+
+
+@pytest.fixture
+async def served(database_url: str, keys: DevKeys) -> AsyncIterator[tuple[FastAPI, str]]:
+    """The application behind uvicorn, and its URL."""
+    app = application(database_url, keys)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        await until(lambda: server.started)
+        yield app, f"http://127.0.0.1:{listening.getsockname()[1]}"
+        app.state.waits.end_all()
+        server.should_exit = True
+        await serving
+
+
+@pytest.fixture
+async def over_the_wire(
+    served: tuple[FastAPI, str], token: Token
+) -> AsyncIterator[httpx2.AsyncClient]:
+    headers = {"authorization": f"Bearer {token()}"}
+    async with httpx2.AsyncClient(base_url=served[1], headers=headers) as client:
+        yield client
+
+
+async def test_head_and_304__leave_the_connection_in_order(
+    over_the_wire: httpx2.AsyncClient, rows: Rows
+) -> None:
+    await rows.candidate()
+    path = candidate_path(CANDIDATE)
+
+    for _ in range(3):
+        head = await over_the_wire.head(path)
+        got = await over_the_wire.get(path)
+        same = await over_the_wire.get(path, headers={"if-none-match": head.headers["etag"]})
+        assert (head.status_code, got.status_code, same.status_code) == (200, 200, 304)
+        assert int(head.headers["content-length"]) == len(got.content)
+
+
+async def test_command_id__may_hold_an_encoded_slash(
+    over_the_wire: httpx2.AsyncClient, rows: Rows
+) -> None:
+    await rows.settled("orders/17 ё")
+
+    answer = await over_the_wire.get(command_path("orders%2F17%20%D1%91"))
+
+    assert answer.json()["command_id"] == "orders/17 ё"
+
+
+async def test_client_that_leaves__takes_nothing_with_it(
+    served: tuple[FastAPI, str], over_the_wire: httpx2.AsyncClient, rows: Rows
+) -> None:
+    app, _ = served
+    asking = asyncio.create_task(
+        over_the_wire.get(command_path("a"), headers={"prefer": "wait=30"})
+    )
+    await until(lambda: app.state.waits.total == 1)
+
+    asking.cancel()
+    await rows.settled("a")
+    await until(lambda: app.state.waits.total == 0)
+
+    assert (await over_the_wire.get(command_path("a"))).status_code == 200

@@ -1,0 +1,142 @@
+"""Two walls between organizations, each of which holds alone."""
+
+import re
+from collections.abc import AsyncIterator
+
+import asyncpg
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from domain.identity import Identity
+from tests.api.asking import Token, candidate_path, client_of, command_path
+from tests.api.rows import (
+    CANDIDATE,
+    ORGANIZATION,
+    OTHER_ORGANIZATION,
+    SOURCE,
+    Connection,
+    Rows,
+)
+
+COMMAND = "order-1"
+POSITION = "2:41"
+PREDICATE = re.compile(r"\w+\.organization_id = asked\.organization_id\s+AND ")
+FUNCTIONS = {"read_candidates": 1, "read_commands": 2}
+ALL_ROUTES = [
+    candidate_path(CANDIDATE),
+    command_path(COMMAND),
+    f"{command_path(COMMAND)}?source={SOURCE}",
+    f"{command_path('lost')}?position={POSITION}",
+]
+
+
+@pytest.fixture
+async def of_the_other(rows: Rows) -> None:
+    """One of everything that belongs to another organization, under keys that ours would use."""
+    await rows.lanes()
+    await rows.move_lane(2, next_offset=100)
+    await rows.candidate(organization_id=OTHER_ORGANIZATION)
+    await rows.settled(
+        COMMAND,
+        organization_id=OTHER_ORGANIZATION,
+        identity=Identity(ORGANIZATION, SOURCE, COMMAND).key,
+    )
+    await rows.dead_letter(
+        organization_id=OTHER_ORGANIZATION, lane=2, source_offset=41, command_id="lost"
+    )
+
+
+async def without_predicate(superuser: Connection) -> None:
+    for name, total in FUNCTIONS.items():
+        definition = await superuser.fetchval("SELECT pg_get_functiondef($1::regproc)", name)
+        copy, removed = PREDICATE.subn("", definition)
+        assert removed == total
+        await superuser.execute(copy)
+
+
+async def without_row_security(superuser: Connection) -> None:
+    for table in ("candidates", "journal"):
+        await superuser.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
+
+
+@pytest.fixture(params=["both walls", "row-level security alone", "the predicate alone"])
+async def walls(request: pytest.FixtureRequest, superuser: Connection) -> None:
+    if request.param == "row-level security alone":
+        await without_predicate(superuser)
+    if request.param == "the predicate alone":
+        await without_row_security(superuser)
+
+
+@pytest.mark.usefixtures("of_the_other", "walls")
+@pytest.mark.parametrize("route", ALL_ROUTES)
+async def test_another_organization__is_answered_as_what_does_not_exist(
+    client: httpx2.AsyncClient, rows: Rows, route: str
+) -> None:
+    theirs = await client.get(route)
+    nowhere = await client.get(route.replace("order-1", "order-2").replace("00c1", "00c2"))
+
+    assert theirs.status_code == nowhere.status_code == 404
+    assert theirs.content == nowhere.content
+
+
+@pytest.mark.usefixtures("of_the_other", "walls")
+@pytest.mark.parametrize("route", [ALL_ROUTES[0], ALL_ROUTES[3]])
+async def test_the_other_organization__sees_its_own(app: FastAPI, token: Token, route: str) -> None:
+    async with client_of(app, token(organization_id=OTHER_ORGANIZATION)) as owner:
+        assert (await owner.get(route)).status_code == 200
+
+
+@pytest.mark.usefixtures("of_the_other")
+@pytest.mark.parametrize("route", ALL_ROUTES[1:])
+async def test_without_both_walls__this_test_would_see_the_leak(
+    client: httpx2.AsyncClient, superuser: Connection, route: str
+) -> None:
+    await without_predicate(superuser)
+    await without_row_security(superuser)
+
+    assert (await client.get(route)).status_code == 200
+
+
+@pytest.fixture
+async def reader(database_url: str) -> AsyncIterator[Connection]:
+    """As the API connects."""
+    connection = await asyncpg.connect(database_url, server_settings={"role": "funnel_api"})
+    yield connection
+    await connection.close()
+
+
+READ = "SELECT organization_id::text FROM read_candidates($1, $2)"
+
+
+@pytest.mark.usefixtures("walls")
+async def test_questions_of_two_organizations_in_one_query__do_not_mix(
+    reader: Connection, rows: Rows
+) -> None:
+    await rows.candidate()
+    await rows.candidate(organization_id=OTHER_ORGANIZATION)
+    asked = [ORGANIZATION, OTHER_ORGANIZATION, ORGANIZATION]
+
+    found = await reader.fetch(READ, asked, [CANDIDATE] * 3)
+
+    assert [row[0] for row in found] == asked
+
+
+@pytest.mark.usefixtures("of_the_other")
+async def test_without_both_walls__the_statement_leaks_a_candidate(
+    reader: Connection, superuser: Connection
+) -> None:
+    await without_predicate(superuser)
+    assert await reader.fetch(READ, [ORGANIZATION], [CANDIDATE]) == []
+    await without_row_security(superuser)
+
+    assert len(await reader.fetch(READ, [ORGANIZATION], [CANDIDATE])) == 1
+
+
+async def test_organization__is_forgotten_after_the_statement(
+    reader: Connection, rows: Rows
+) -> None:
+    await rows.candidate()
+    await reader.fetch(READ, [ORGANIZATION], [CANDIDATE])
+
+    assert await reader.fetchval("SELECT count(*) FROM candidates") == 0

@@ -1,0 +1,240 @@
+"""Tampering with each thing that `verify` compares is found, and named without personal data."""
+
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from audit.database import AuditRefused
+from audit.findings import LISTED_MAX
+from audit.verify import verify
+from tests.audit.conftest import Connection, History, Verify
+from tests.audit.history import ORGANIZATIONS, candidate_of
+
+CANDIDATE = candidate_of(0, 0)
+WHERE = f"candidate {ORGANIZATIONS[0]}/{CANDIDATE}"
+OF_CANDIDATE = f"candidate_id = '{CANDIDATE}'"
+OF_CHANGE = f"{OF_CANDIDATE} AND change_sequence IS NOT NULL"
+# A journal row in the middle of a lane, with rows of its own lane before and behind it.
+MIDDLE = "lane = 1 AND journal_sequence = 12"
+
+
+async def test_verify__real_history_with_every_outcome_is_clean(
+    history: History, verify_clone: Verify, clone: Connection
+) -> None:
+    findings = await verify_clone(history.topics)
+    assert findings.listed == []
+    assert findings.rows["journal rows"] == history.results_total
+    assert findings.rows["candidates"] == await clone.fetchval("SELECT count(*) FROM candidates")
+    assert findings.rows["versions"] == await clone.fetchval(
+        "SELECT count(*) FROM journal WHERE change IS NOT NULL"
+    )
+    kinds = await clone.fetch("SELECT DISTINCT kind, outcome FROM journal")
+    assert {row["kind"] for row in kinds} == {"command", "reroute", "dead_letter"}
+    assert {row["outcome"] for row in kinds} - {None} == {
+        "applied", "merged", "unchanged", "duplicate", "rejected",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("first_name", "'Zoe'"),
+        ("last_name", "'NG'"),
+        ("email", "'z@example.org'"),
+        ("phone", "'+4930901820'"),
+        ("status", "'hired'"),
+        ("pipeline_stage", "'sourcing'"),
+        ("rating", "4"),
+        ("source", "NULL"),
+        ("tags", "tags || '{y}'"),
+        ("attributes", """'{"m": {"deep": 1}}'"""),
+        ("created_at", "created_at - interval '1 microsecond'"),
+        ("updated_at", "updated_at + interval '1 microsecond'"),
+        ("version", "version - 1"),
+    ],
+)
+async def test_verify__field_of_a_candidate_changed(
+    clone: Connection, verify_clone: Verify, column: str, value: str
+) -> None:
+    await clone.execute(f"UPDATE candidates SET {column} = {value} WHERE {OF_CANDIDATE}")
+    findings = await verify_clone()
+    (found,) = findings.listed
+    assert (found.check, found.where) == ("state", f"{WHERE}, {column}")
+    assert findings.total == 1
+
+
+async def test_verify__values_are_shown_only_when_asked_for(
+    clone: Connection, verify_clone: Verify
+) -> None:
+    await clone.execute(f"UPDATE candidates SET last_name = 'Secret' WHERE {OF_CANDIDATE}")
+    assert "Secret" not in str((await verify_clone()).listed)
+    (shown,) = (await verify_clone(show_values=True)).listed
+    assert (shown.expected, shown.found) == ("Ng", "Secret")
+
+
+async def test_verify__candidate_without_journal(clone: Connection, verify_clone: Verify) -> None:
+    await clone.execute(
+        "INSERT INTO candidates SELECT (jsonb_populate_record(c, jsonb_build_object("
+        f"'candidate_id', '{ORGANIZATIONS[0]}'))).* FROM candidates c WHERE {OF_CANDIDATE}"
+    )
+    (found,) = (await verify_clone()).listed
+    assert (found.check, found.expected) == ("state", "no row")
+
+
+async def test_verify__journal_without_candidate(clone: Connection, verify_clone: Verify) -> None:
+    await clone.execute(f"DELETE FROM candidates WHERE {OF_CANDIDATE}")
+    (found,) = (await verify_clone()).listed
+    assert (found.where, found.found) == (WHERE, "no row")
+
+
+async def test_verify__all_candidates_gone_are_counted_and_the_first_listed(
+    clone: Connection, verify_clone: Verify
+) -> None:
+    await clone.execute("CREATE TABLE kept AS SELECT * FROM candidates")
+    await clone.execute("DELETE FROM candidates")
+    await clone.execute(  # more than can be listed: the same with other ids
+        "INSERT INTO candidates SELECT (jsonb_populate_record(k, jsonb_build_object("
+        "'candidate_id', gen_random_uuid()))).* FROM kept k, generate_series(1, 10)"
+    )
+    findings = await verify_clone()
+    assert findings.total == 24 + 240
+    assert len(findings.listed) == LISTED_MAX
+
+
+@pytest.mark.parametrize(
+    ("tampering", "check", "place"),
+    [
+        (f"DELETE FROM journal WHERE {MIDDLE}", "sequences", "lane 1, journal row 13"),
+        (
+            (
+                f"INSERT INTO journal SELECT (jsonb_populate_record(j, jsonb_build_object("
+                f"'result_sequence', 9999, 'identity', NULL))).* FROM journal j WHERE {MIDDLE}"
+            ),
+            "sequences",
+            "lane 1, journal row 12",
+        ),
+        (
+            f"UPDATE journal SET journal_sequence = 500 WHERE {MIDDLE}",
+            "sequences",
+            "lane 1, journal row 500",
+        ),
+        (
+            f"UPDATE journal SET recorded_at = recorded_at - interval '1 second' WHERE {MIDDLE}",
+            "sequences",
+            "lane 1, journal row 12",
+        ),
+        (
+            (
+                "UPDATE journal SET change_sequence = change_sequence + 1 "
+                "WHERE lane = 1 AND change_sequence = 3"
+            ),
+            "sequences",
+            "lane 1, journal row",
+        ),
+        (
+            "UPDATE journal SET lane = 77 WHERE lane = 1 AND journal_sequence = 12",
+            "sequences",
+            "lane 77",
+        ),
+        (
+            f"UPDATE journal SET change = NULL WHERE {OF_CHANGE} AND version = 2",
+            "journal",
+            "lane",
+        ),
+        (
+            f"UPDATE journal SET previous_version = 7 WHERE {OF_CHANGE} AND version = 2",
+            "versions",
+            "lane",
+        ),
+        (
+            f"UPDATE journal SET version = 9 WHERE {OF_CHANGE} AND version = 2",
+            "versions",
+            WHERE,
+        ),
+        (
+            f"UPDATE journal SET identity = NULL WHERE {OF_CANDIDATE} AND outcome = 'merged'",
+            "journal",
+            "lane",
+        ),
+        (
+            (
+                f"UPDATE journal SET change = jsonb_set(change::jsonb, '{{state,rating}}', '5') "
+                f"WHERE {OF_CANDIDATE} AND version = 5"
+            ),
+            "state",
+            f"{WHERE}, rating",
+        ),
+        (
+            f"UPDATE journal SET change = '{{}}' WHERE {OF_CANDIDATE} AND version = 5",
+            "journal",
+            WHERE,
+        ),
+        (
+            (
+                f'UPDATE journal SET change = \'{{"state": "\\u0000"}}\' '
+                f"WHERE {OF_CANDIDATE} AND version = 5"
+            ),
+            "state",
+            "candidates ",
+        ),
+    ],
+)
+async def test_verify__journal_tampered_with(
+    clone: Connection, verify_clone: Verify, tampering: str, check: str, place: str
+) -> None:
+    assert (await clone.execute(tampering)).split()[-1] == "1"
+    findings = await verify_clone()
+    assert any(
+        found.check == check and found.where.startswith(place) for found in findings.listed
+    ), findings.listed
+
+
+@pytest.mark.parametrize("sequence", ["journal", "result", "change"])
+async def test_verify__lane_row_says_another_sequence(
+    clone: Connection, verify_clone: Verify, sequence: str
+) -> None:
+    await clone.execute(
+        f"UPDATE lanes SET {sequence}_sequence = {sequence}_sequence + 1 WHERE lane = 2"
+    )
+    (found,) = (await verify_clone()).listed
+    assert (found.check, found.where) == ("sequences", "lane 2, its row")
+    assert found.expected.startswith(f"{sequence}_sequence ")
+
+
+async def test_verify__command_settled_twice(clone: Connection, verify_clone: Verify) -> None:
+    await clone.execute(
+        "UPDATE journal SET identity = (SELECT identity FROM journal "
+        "WHERE lane = 1 AND journal_sequence = 1) WHERE lane = 1 AND journal_sequence = 5"
+    )
+    (found,) = (await verify_clone()).listed
+    assert (found.check, found.where) == ("identities", "lane 1, result 5")
+    assert "lane 1, result 1" in found.expected
+
+
+async def test_verify__same_identity_behind_the_horizon_is_no_repeat(
+    clone: Connection, clone_url: str
+) -> None:
+    await clone.execute(
+        "UPDATE journal SET identity = (SELECT identity FROM journal "
+        "WHERE lane = 1 AND journal_sequence = 1) WHERE lane = 1 AND journal_sequence = 5"
+    )
+    findings = await verify(
+        clone_url, deduplication=timedelta(0), report=lambda _done, _total: None
+    )
+    assert findings.listed == []
+
+
+async def test_verify__missing_grant_is_told_with_its_remedy(
+    clone: Connection, verify_clone: Verify
+) -> None:
+    await clone.execute("REVOKE SELECT ON journal FROM funnel_audit")
+    with pytest.raises(AuditRefused, match=r"journal.*funnel_audit.*funnel migrate up"):
+        await verify_clone()
+
+
+async def test_verify__auditor_can_write_nothing(clone_url: str) -> None:
+    connection = await asyncpg.connect(clone_url, server_settings={"role": "funnel_audit"})
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("UPDATE candidates SET rating = 1")
+    await connection.close(timeout=5)

@@ -1,0 +1,81 @@
+"""`funnel up` from nothing: real servers of its own, demo data, pasted commands, a clean end."""
+
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stack.embedded import EmbeddedStack
+from stack.files import free_port
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
+Environment = dict[str, str]
+
+TRY = "Try in another terminal:"
+
+
+def up(started: Start, env: Environment) -> tuple[subprocess.Popen[str], list[str]]:
+    """Starts it and reads what it says, to the last command to try."""
+    process = started("up", "--demo", "50", env=env)
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line.rstrip())
+        if TRY in lines and line.rstrip().endswith("tail changes"):
+            return process, lines
+    raise AssertionError("\n".join(lines))
+
+
+def end(process: subprocess.Popen[str], how: signal.Signals) -> None:
+    """Asks it to end as `how` says, and it does."""
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.mark.timeout(300)
+def test_up__from_nothing_twice(
+    started: Start, funnel: Run, bare_environment: Environment, tmp_path: Path
+) -> None:
+    env = bare_environment | {"PORT": str(free_port(taken=[])), "FUNNEL_PARTITIONS": "4"}
+
+    process, lines = up(started, env)
+    commands = lines[lines.index(TRY) + 1 : -1]
+    tried = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    another = funnel("up", "--port", str(free_port(taken=[])), env=env)
+    end(process, signal.SIGINT)
+
+    assert '"candidate_id"' in tried
+    assert "applied" in tried or "unchanged" in tried
+    assert another.returncode == 78
+    assert "another `funnel up` runs" in another.stderr
+    assert not any(each.running for each in EmbeddedStack(tmp_path / "data").status())
+
+    process, lines = up(started, env)
+    assert any("50 candidates are there" in line for line in lines)
+    end(process, signal.SIGTERM)
+    assert not any(each.running for each in EmbeddedStack(tmp_path / "data").status())
+
+
+def test_up__leaves_servers_alone_that_it_was_told_of(
+    started: Start, funnel: Run, environment: Environment
+) -> None:
+    prefix = f"up{free_port(taken=[])}."
+    env = environment | {"PORT": str(free_port(taken=[])), "FUNNEL_TOPIC_PREFIX": prefix}
+
+    process, lines = up(started, env)
+    end(process, signal.SIGTERM)
+
+    assert not any("PostgreSQL ready" in line for line in lines)
+    assert funnel("topics", "check", env=env).returncode == 0
