@@ -38,6 +38,7 @@ async def open_audit(database_url: str) -> AsyncIterator[asyncpg.Connection]:
                 "application_name": "funnel verify",
                 "timezone": "UTC",
                 "jit": "off",
+                "work_mem": "64MB",  # one sort or hash of one bounded piece
                 # Ranges differ: each is planned for what it holds.
                 "plan_cache_mode": "force_custom_plan",
             },

@@ -35,6 +35,7 @@ class BenchConfig:
     candidates_total: int = 100_000
     updates_total: int = 40_000
     usual_total: int = 1000
+    warm_up_total: int = 20_000
     one_lane_total: int = 20_000
     latency_total: int = 500
     latency_per_second: float = 50.0
@@ -89,7 +90,6 @@ async def _run(
         database_url=database_url, updates=updates, lanes_total=LANES_TOTAL, batch=_BATCH
     )
 
-    report(f"(c) this service, {config.updates_total} commands")
     database_url, topics = await _prepare(servers, kafka, workload, LANES_TOTAL)
     async with consumer_process(
         database_url=database_url,
@@ -98,6 +98,13 @@ async def _run(
         log=log,
     ) as pid:
         everybody = pids | {"consumer": pid}
+        report(f"(c) warming the broker's compiler up, {config.warm_up_total} commands")
+        await run_throughput(
+            database_url=database_url, kafka=kafka, topics=topics,
+            partitions_total=LANES_TOTAL, pids=everybody,
+            updates=workload.updates(config.warm_up_total, round_number=3),
+        )  # fmt: skip
+        report(f"(c) this service, {config.updates_total} commands")
         service = await run_throughput(
             database_url=database_url, kafka=kafka, topics=topics,
             partitions_total=LANES_TOTAL, updates=updates, pids=everybody,

@@ -152,5 +152,5 @@ def _uuid(data: Any, name: str) -> str | None:
 
 def _actor(data: Any) -> str | None:
     """The actor for the audit trail, if it is one; validation has the last word."""
-    actor = data.get("actor")
+    actor = data.get("actor") if isinstance(data, dict) else None
     return actor if isinstance(actor, str) and actor.isprintable() and len(actor) <= 200 else None

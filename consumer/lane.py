@@ -7,7 +7,7 @@ again under its lock, and decides: done, to be done again, or somebody else's.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -29,6 +29,8 @@ _HOUSEKEEPING = timedelta(seconds=5)
 _DRAIN_WITHIN = timedelta(seconds=5)
 _STOP_WITHIN = timedelta(seconds=10)
 """From the wish to stop: a batch in hand and the drain behind it, unless a server hangs."""
+
+_CANCEL_AGAIN = timedelta(seconds=3)
 
 T = TypeVar("T")
 
@@ -58,6 +60,7 @@ class Lane:
         partitions: JournalPartitions,
         outbox: Outbox,
         metrics: LaneMetrics,
+        turns: asyncio.Semaphore,
         watchdog: timedelta,
         hook: Hook,
     ) -> None:
@@ -71,6 +74,7 @@ class Lane:
         self._partitions = partitions
         self._outbox = outbox
         self._metrics = metrics
+        self._turns = turns
         self._watchdog = watchdog
         self._hook = hook
         self._stopping = asyncio.Event()
@@ -108,15 +112,11 @@ class Lane:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
             await self._source.stop()
-        for outcome in ended:
-            if isinstance(outcome, BaseException) and not isinstance(
-                outcome, asyncio.CancelledError
-            ):
-                raise outcome
+            for task in tasks:
+                if not task.cancelled():
+                    task.result()
 
     async def _work(self) -> None:
         with suppress(LaneStopped):
@@ -229,9 +229,10 @@ class Lane:
                 raise LaneLost(self.lane)
             if not _same_place(locked, row):
                 return None
-            attempt = await self._apply.prepare(
-                connection, locked, batch, self._outbox.published
-            )
+            async with self._turns:
+                attempt = await self._apply.prepare(
+                    connection, locked, batch, self._outbox.published
+                )
             attempts.append(attempt)
             self._hook("before_commit")
         self._hook("after_commit")
@@ -349,6 +350,15 @@ class Lane:
                 task.cancel()
         if self._stopping.is_set():
             raise LaneStopped
+
+
+async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended: aiokafka swallows a cancellation while it closes a client."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN.total_seconds())
 
 
 async def _uncut(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from contract.journal import JournalRow, timestamp_text
-from contract.record import SourceRecord, record_bytes, unpack
+from contract.record import Headers, SourceRecord, name_bytes, record_bytes, unpack
 from contract.topics import OUTPUT_MESSAGE_BYTES_MAX, Topics
 
 SETTLED = "candidate.command.settled.v1"
@@ -117,7 +117,7 @@ class EventBuilder:
             home,
             record.key,
             record.value,
-            list(record.headers),
+            _named(record.headers),
             record.timestamp,
         )
 
@@ -147,7 +147,7 @@ class EventBuilder:
             row.lane,
             record.key,
             record.value,
-            [*record.headers, *ours],
+            [*_named(record.headers), *ours],
             record.timestamp,
         )
 
@@ -209,6 +209,14 @@ def _milliseconds(instant: datetime) -> int:
 
 def _fits(record: SourceRecord) -> bool:
     return record_bytes(record) <= OUTPUT_MESSAGE_BYTES_MAX - _HEADERS_ROOM
+
+
+def _named(headers: Headers) -> list[_Header]:
+    """Names that are no UTF-8 can be kept, but not written again: their bytes appear as `\\xff`."""
+    return [
+        (name if name.isascii() else name_bytes(name).decode("utf-8", "backslashreplace"), value)
+        for name, value in headers
+    ]
 
 
 def _size_and_digest(value: bytes) -> list[_Header]:

@@ -46,7 +46,7 @@ def record_bytes(record: RawRecord) -> int:
     total = _FRAMING_BYTES_MAX + len(record.key or b"") + len(record.value or b"")
     for name, value in record.headers:
         total += _HEADER_FRAMING_BYTES_MAX + len(value or b"")
-        total += len(name) if name.isascii() else len(_name_bytes(name))
+        total += len(name) if name.isascii() else len(name_bytes(name))
     return total
 
 
@@ -55,7 +55,7 @@ def pack(record: RawRecord) -> bytes:
     parts = [_PREFIX.pack(record.timestamp, len(record.headers))]
     parts += _field(record.key), _field(record.value)
     for name, value in record.headers:
-        parts += _field(_name_bytes(name)), _field(value)
+        parts += _field(name_bytes(name)), _field(value)
     return b"".join(parts)
 
 
@@ -71,8 +71,8 @@ def unpack(packed: bytes) -> SourceRecord:
     return SourceRecord(key, value, headers, timestamp)
 
 
-def _name_bytes(name: str) -> bytes:
-    # surrogateescape: aiokafka gives header names as text, whatever bytes they were.
+def name_bytes(name: str) -> bytes:
+    """A header's name as it was sent; bytes that are no UTF-8 are surrogates in `name`."""
     return name.encode("utf-8", "surrogateescape")
 
 

@@ -35,7 +35,8 @@ COMMAND_TYPE_CHARACTERS_MAX = 200  # ce_type: notices carry it, escaped, and mus
 COMMAND_RECORD_BYTES_MAX = 4 * 1024 * 1024  # what the commands topic takes
 
 # The path of a batch.
-BACKLOG_BATCHES_MAX = 2  # decided, not yet published: hides a Kafka transaction, bounds memory
+BACKLOG_BATCHES_MAX = 1  # waiting while another is published: hides a Kafka transaction
+APPLYING_BATCHES_MAX = 4  # lanes in one process that fill memory at once; one core feeds no more
 JOURNAL_READ_ROWS_MAX = 2000  # rows read at once after a takeover; more than one unit ever has
 OUTPUT_BATCH_BYTES_MAX = 512 * 1024  # a record batch of output; larger records travel alone
 APPLY_TRIES_MAX = 5  # deadlocks and guards in a row before it counts as an outage

@@ -36,12 +36,18 @@ MODULES = {
 }
 
 
+INTERRUPTED = 130
+"""As a shell tells it."""
+
+
 def main() -> None:
     """Run the command line; exit as CONTRACT.md 7 says."""
     # Else Python prints what libraries log; a command that wants logs configures them.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         application(sys.argv[1] if len(sys.argv) > 1 else "")()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except Exception as error:  # noqa: BLE001  whatever it is, it gets a line and a code
         from funnel.exits import exit_code, explain
 

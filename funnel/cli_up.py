@@ -3,6 +3,7 @@
 import shutil
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,10 +36,12 @@ def up(
         settings = settings.model_copy(update={"port": port})
     level = settings.log_level if "log_level" in settings.model_fields_set else "WARNING"
     configure_logs(level=level, log_format=settings.log_format)
-    uvloop.run(run_up(settings, demo_candidates=demo, report=_tell, welcome=_welcome))
+    welcome = partial(_welcome, with_demo=demo > 0)
+    uvloop.run(run_up(settings, demo_candidates=demo, report=_tell, welcome=welcome))
 
 
-def _welcome(settings: Settings) -> None:
+def _welcome(settings: Settings, *, with_demo: bool) -> None:
+    from api.app import BASE_PATH
     from api.dev_keys import load_or_create
     from funnel.demo import first_candidate
     from funnel.up import SEED
@@ -48,24 +51,26 @@ def _welcome(settings: Settings) -> None:
         organization_id=organization_id, user=USER, scopes=SCOPES, lifetime=TOKEN_LIFETIME
     )
     api = f"http://{settings.host}:{settings.port}"
-    candidate = f"{api}/api/gulf-funnel/candidates/{candidate_id}"
     funnel = _funnel(settings)
-    typer.echo(
-        f"""
-gulf-funnel is up. Ctrl-C stops it, the data stays in {settings.data_dir}.
-
-  API        {api}/docs
-  token      {token}
-
-Try in another terminal:
-
-  TOKEN={token}
-  curl -s -H "Authorization: Bearer $TOKEN" {candidate}
-  {funnel} send update {candidate_id} --organization {organization_id} rating=4 --wait
-  {funnel} get {candidate_id} --organization {organization_id}
-  {funnel} tail changes
-"""
+    create = (
+        f"{funnel} send create --organization {organization_id} --candidate {candidate_id} "
+        "first_name=Ada last_name=Lovelace email=ada@example.com --wait"
     )
+    commands = [
+        *([] if with_demo else [create]),
+        f"{funnel} send update {candidate_id} --organization {organization_id} rating=4 --wait",
+        f"{funnel} get {candidate_id} --organization {organization_id}",
+        f"TOKEN={token}",
+        f'curl -s -H "Authorization: Bearer $TOKEN" {api}{BASE_PATH}/candidates/{candidate_id}',
+        f"{funnel} tail changes",
+    ]
+    typer.echo(
+        f"\ngulf-funnel is up. Ctrl-C stops it, the data stays in {settings.data_dir}.\n\n"
+        f"  API    {api}/docs\n"
+        f"  token  {token}\n\n"
+        "Try in another terminal:\n"
+    )
+    typer.echo("\n".join(f"  {command}" for command in commands) + "\n")
 
 
 def _funnel(settings: Settings) -> str:

@@ -28,6 +28,7 @@ from contract.events import EventBuilder
 from contract.lanes import Hook
 from contract.topics import Topics
 from domain.commands import CommandParser
+from domain.limits import APPLYING_BATCHES_MAX
 from funnel.crash import crash_hook
 from funnel.settings import BadSettings, Settings
 from funnel.shutdown import stop_signals
@@ -134,6 +135,7 @@ async def run_consumer(
         partitions = JournalPartitions(store)
         builder = EventBuilder(config.topics, config.event_source)
         journal = JournalReader(pool)
+        turns = asyncio.Semaphore(APPLYING_BATCHES_MAX)
 
         def lane_of(claim: Claim) -> Lane:
             return Lane(
@@ -161,6 +163,7 @@ async def run_consumer(
                     hook=config.hook,
                 ),
                 metrics=metrics.lane(claim.lane),
+                turns=turns,
                 watchdog=config.watchdog,
                 hook=config.hook,
             )

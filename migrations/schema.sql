@@ -65,6 +65,7 @@ CREATE TABLE journal (
 CREATE INDEX journal_identity ON journal (identity) WHERE identity IS NOT NULL;
 CREATE INDEX journal_candidate_versions ON journal (organization_id, candidate_id, version)
     WHERE change_sequence IS NOT NULL;
+CREATE INDEX journal_dead_letters ON journal (lane, source_offset) WHERE kind = 'dead_letter';
 
 -- Makes the journal's partitions for every month up to `until`; tells where they end.
 -- SECURITY DEFINER: the consumer may call it, and has no other right to create anything.
@@ -84,6 +85,8 @@ BEGIN
             EXECUTE format('ALTER TABLE public.journal ATTACH PARTITION public.%I '
                            'FOR VALUES FROM (%L) TO (%L)', partition_name,
                            month::text || '+00', (month + interval '1 month')::text || '+00');
+            -- COPY goes straight into the partition: it is refused where row-level security is on.
+            EXECUTE format('GRANT SELECT, INSERT ON public.%I TO funnel_consumer', partition_name);
         END IF;
         month := month + interval '1 month';
     END LOOP;
@@ -145,18 +148,86 @@ CREATE TABLE lanes (
 CREATE TABLE schema_migrations (version varchar NOT NULL PRIMARY KEY);
 
 --------------------------------------------------------------------------------------------------
+-- What the API reads, each in one round trip, with the rights of its caller. The organization is
+-- named in a statement of its own: within one, row-level security may look before it is named.
+
+-- Many candidates, of whatever organizations.
+CREATE FUNCTION read_candidates(organizations uuid[], candidate_ids uuid[])
+RETURNS SETOF candidates
+LANGUAGE plpgsql AS $$
+DECLARE
+    asked record;
+BEGIN
+    FOR asked IN
+        SELECT * FROM unnest(organizations, candidate_ids) AS a (organization_id, candidate_id)
+    LOOP
+        PERFORM set_config('funnel.organization_id', asked.organization_id::text, true);
+        RETURN QUERY
+            SELECT * FROM candidates AS c
+            WHERE c.organization_id = asked.organization_id
+                AND c.candidate_id = asked.candidate_id;
+    END LOOP;
+END
+$$;
+
+-- How each of many commands ended, of whatever organizations: the journal row that settled it
+-- (too old counts only if nothing else does), or that of the dead letter at its place.
+CREATE FUNCTION read_commands(
+    organizations uuid[], command_ids text[], identities_min uuid[], identities_max uuid[],
+    lanes integer[], source_offsets bigint[]
+) RETURNS TABLE (ordinal bigint, ended journal)
+LANGUAGE plpgsql AS $$
+DECLARE
+    asked record;
+BEGIN
+    FOR asked IN
+        SELECT * FROM unnest(organizations, command_ids, identities_min, identities_max, lanes,
+                             source_offsets) WITH ORDINALITY
+            AS a (organization_id, command_id, identity_min, identity_max, lane, source_offset,
+                  ordinal)
+    LOOP
+        PERFORM set_config('funnel.organization_id', asked.organization_id::text, true);
+        RETURN QUERY
+            SELECT asked.ordinal, j FROM journal AS j
+            WHERE j.organization_id = asked.organization_id
+                AND j.identity BETWEEN asked.identity_min AND asked.identity_max
+                AND j.command_id = asked.command_id
+            ORDER BY j.reason IS NOT DISTINCT FROM 'too_old', j.recorded_at DESC,
+                j.result_sequence DESC
+            LIMIT 1;
+        CONTINUE WHEN FOUND OR asked.lane IS NULL;
+        RETURN QUERY
+            SELECT asked.ordinal, j FROM journal AS j
+            WHERE j.organization_id = asked.organization_id
+                AND j.kind = 'dead_letter'
+                AND j.lane = asked.lane
+                AND j.source_offset = asked.source_offset
+                AND coalesce(j.command_id, asked.command_id) = asked.command_id
+            LIMIT 1;
+    END LOOP;
+END
+$$;
+
+--------------------------------------------------------------------------------------------------
 -- Who may do what. No role may change or remove a journal row.
 
 GRANT USAGE ON SCHEMA public TO funnel_consumer, funnel_api, funnel_audit;
 GRANT SELECT ON schema_migrations TO PUBLIC;
 
-GRANT SELECT, INSERT ON journal, dead_letters TO funnel_consumer;
+GRANT SELECT ON journal TO funnel_consumer;
+GRANT SELECT, INSERT ON dead_letters TO funnel_consumer;
 GRANT SELECT, INSERT, UPDATE ON lanes, candidates TO funnel_consumer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON consumers TO funnel_consumer;
 REVOKE ALL ON FUNCTION ensure_journal_partitions(timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_journal_partitions(timestamptz) TO funnel_consumer;
 
 GRANT SELECT ON candidates, journal, lanes TO funnel_api;
+REVOKE ALL ON FUNCTION read_candidates(uuid[], uuid[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION read_candidates(uuid[], uuid[]) TO funnel_api;
+REVOKE ALL ON FUNCTION read_commands(uuid[], text[], uuid[], uuid[], integer[], bigint[])
+    FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION read_commands(uuid[], text[], uuid[], uuid[], integer[], bigint[])
+    TO funnel_api;
 GRANT SELECT ON candidates, journal, lanes, dead_letters, consumers TO funnel_audit;
 
 -- The second wall between organizations: the API sees the one that its transaction names.

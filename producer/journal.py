@@ -7,6 +7,13 @@ import asyncpg
 from contract.journal import JournalRow
 from producer.sqlfiles import statement
 
+_AWAY = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 _LANE = statement("lane")
 _UNPUBLISHED = statement("unpublished")
 
@@ -34,7 +41,7 @@ class JournalReader:
         """Raises JournalAway."""
         try:
             row = await self._pool.fetchrow(_LANE, lane)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except _AWAY as error:
             raise JournalAway(type(error).__name__) from error
         if row is None:
             raise JournalAway("the lane's row is missing")
@@ -44,7 +51,7 @@ class JournalReader:
         """Up to `rows_max` rows whose result follows `result_sequence`. Raises JournalAway."""
         try:
             rows = await self._pool.fetch(_UNPUBLISHED, lane, result_sequence, rows_max)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except _AWAY as error:
             raise JournalAway(type(error).__name__) from error
         return [_journal_row(row) for row in rows]
 

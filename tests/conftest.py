@@ -30,14 +30,13 @@ Stack = EmbeddedStack | ContainerStack | ExternalStack
 
 
 @pytest.fixture(scope="session")
-def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """The servers themselves, for tests that stop, pause or kill one (and start it again)."""
+def server_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The servers themselves, not started: `servers` does that."""
     chosen = os.environ.get("FUNNEL_TEST_STACK", "embedded")
     # Short: a path below it may be a socket's, which has 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="funnel-"))
     stack = _stack(chosen, folder)
     try:
-        stack.start()
         yield stack
     finally:
         stack.stop()
@@ -47,9 +46,9 @@ def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def servers(running_stack: Stack) -> Servers:
+def servers(server_stack: Stack) -> Servers:
     """Where PostgreSQL (as superuser) and Kafka answer."""
-    return running_stack.start()
+    return server_stack.start()
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,9 @@ def verify_clone(clone_url: str, kafka_options: dict[str, Any]) -> Verify:
     """Runs the verification; with `topics`, of these too."""
 
     async def run(topics: Topics | None = None, **options: Any) -> Findings:
-        output = topics and Output(kafka=kafka_options, topics=topics, event_source=EVENT_SOURCE)
+        output = None
+        if topics is not None:
+            output = Output(kafka=kafka_options, topics=topics, event_source=EVENT_SOURCE)
         return await verify(
             clone_url,
             deduplication=timedelta(days=35),

@@ -21,6 +21,7 @@ from tests.audit.history import EVENT_SOURCE, commands, consumer, misplaced, sen
 from tests.conftest import PARTITIONS_TOTAL
 
 Kafka = dict[str, Any]
+Headers = list[tuple[str, bytes | None]]
 Edit = Callable[[list[OutputRecord]], Iterable[OutputRecord]]
 Edits = dict[tuple[str, int], Edit]
 """What becomes of the records of a topic and partition."""
@@ -88,7 +89,7 @@ def swapped(records: list[OutputRecord]) -> list[OutputRecord]:
 
 def numbered(number: bytes | None) -> Edit:
     """A record more at the end, with this number."""
-    headers = [] if number is None else [("ce_sequence", number)]
+    headers: Headers = [] if number is None else [("ce_sequence", number)]
     return lambda records: [*records, records[-1]._replace(headers=headers)]
 
 

@@ -30,7 +30,7 @@ PERSON: Json = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@exam
 
 
 class Command(NamedTuple):
-    """A command as its sender wrote it; `key` is (organization, candidate)."""
+    """A command as its sender wrote it."""
 
     id: str
     type: str
@@ -64,13 +64,13 @@ def new_key(lane: int | None = None) -> Key:
 
 
 def create(key: Key, *, id: str | None = None, **person: Any) -> Command:  # noqa: A002
-    data = {"organization_id": key[0], "candidate_id": key[1], "actor": "user:1"}
+    data: Json = {"organization_id": key[0], "candidate_id": key[1], "actor": "user:1"}
     data["candidate"] = PERSON | person
     return Command(id or str(uuid4()), "candidate.create.v1", data)
 
 
 def update(key: Key, changes: Json, *, id: str | None = None, **rest: Any) -> Command:  # noqa: A002
-    data = {"organization_id": key[0], "candidate_id": key[1], "actor": "user:1"}
+    data: Json = {"organization_id": key[0], "candidate_id": key[1], "actor": "user:1"}
     data |= {"changes": changes, **rest}
     return Command(id or str(uuid4()), "candidate.update.v1", data)
 
@@ -131,7 +131,7 @@ class Bed:
     @asynccontextmanager
     async def consuming(self, **config: Any) -> AsyncIterator[asyncio.Task[None]]:
         """A consumer process, from its start to its orderly end."""
-        settings = {
+        settings: Json = {
             "database_url": self.database_url,
             "kafka": self.kafka,
             "topics": self.topics,
@@ -155,12 +155,13 @@ class Bed:
     async def send_raw(
         self, lane: int, value: bytes | None, headers: Headers = (), *, key: bytes | None = None
     ) -> int:
-        """Sends one record as it is; its offset."""
+        """Sends one record as it is; its offset. A batch, for `send` refuses null on null."""
         pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
-        sent = await self.producer.send_and_wait(
-            self.topics.commands, value, key=key, partition=lane, headers=pairs
-        )
-        return int(sent.offset)
+        batch = self.producer.create_batch()
+        batch.append(timestamp=None, key=key, value=value, headers=pairs)
+        batch.close()
+        sent = await self.producer.send_batch(batch, self.topics.commands, partition=lane)
+        return int((await sent).offset)
 
     async def send(self, *commands: Command, lane: int | None = None) -> list[int]:
         """Sends commands in binary mode, in order, home unless `lane` says where; offsets."""
@@ -227,7 +228,8 @@ class Bed:
             found[:] = [
                 record
                 for record in self.dead_letters
-                if tuple(header(record, f"x-original-{n}") for n in ("partition", "offset")) == place
+                if tuple(header(record, f"x-original-{n}") for n in ("partition", "offset"))
+                == place
             ]
             return bool(found)
 

@@ -19,9 +19,7 @@ MODES = {"binary": kafka.to_binary_event, "structured": kafka.to_structured_even
 
 def event(command: Command, **attributes: Any) -> CloudEvent:
     own = {"id": command.id, "source": command.source, "type": command.type, "specversion": "1.0"}
-    return CloudEvent(
-        {"datacontenttype": "application/json", **own, **attributes}, command.data
-    )
+    return CloudEvent({"datacontenttype": "application/json", **own, **attributes}, command.data)
 
 
 async def send(bed: Bed, command: Command, message: kafka.KafkaMessage, **more: bytes) -> None:
@@ -79,9 +77,7 @@ async def test_envelopes__mode_order_time_and_trace_are_not_content(bed: Bed) ->
 
 
 @pytest.mark.parametrize("value", [r"NaN", r'"\ud800"', "1e999", "9" * 30, "9" * 5000])
-async def test_envelopes__mode_is_not_content_even_of_what_is_invalid(
-    bed: Bed, value: str
-) -> None:
+async def test_envelopes__mode_is_not_content_even_of_what_is_invalid(bed: Bed, value: str) -> None:
     command = update(new_key(), {}, id=str(uuid4()))
     data = orjson.dumps(command.data).replace(b"{}", b'{"attributes":{"a":%s}}' % value.encode())
     attributes = event(command).get_attributes() | {"time": None}

@@ -27,9 +27,12 @@ def elsewhere(command: Command) -> int:
 async def on_commands(bed: Bed, lane: int, value: bytes) -> list[ConsumerRecord]:
     """All records of a partition of commands up to the first with this value."""
     found: list[ConsumerRecord] = []
-    async with asyncio.timeout(WITHIN_SECONDS), AIOKafkaConsumer(
-        **bed.kafka, isolation_level="read_committed", auto_offset_reset="earliest"
-    ) as consumer:
+    async with (
+        asyncio.timeout(WITHIN_SECONDS),
+        AIOKafkaConsumer(
+            **bed.kafka, isolation_level="read_committed", auto_offset_reset="earliest"
+        ) as consumer,
+    ):
         consumer.assign([TopicPartition(bed.topics.commands, lane)])
         while not (found and found[-1].value == value):
             found.append(await consumer.getone())

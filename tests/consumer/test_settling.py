@@ -45,7 +45,9 @@ async def test_settling__create_and_update_as_result_change_and_row(bed: Bed) ->
         ids = {"organization_id": key[0], "candidate_id": key[1]}
         told = {"command_id": command.id, "command_source": "/tests", "command_type": command.type}
         assert result.items() >= {**ids, **told, "outcome": "applied"}.items()
-        assert datetime.now(UTC) - datetime.fromisoformat(result["settled_at"]) < timedelta(minutes=1)
+        assert datetime.now(UTC) - datetime.fromisoformat(result["settled_at"]) < timedelta(
+            minutes=1
+        )
     assert (first["version"], second["version"], second["previous_version"]) == (1, 2, 1)
 
     await bed.until(lambda: len(bed.changes_of(key)) == 2)
@@ -104,7 +106,7 @@ def conflict(*fields: str) -> Json:
         (lambda k: update(k, {"rating": 5}, expected_version=2), conflict("rating")),
         (lambda k: update(k, {"rating": 5}, expected_version=4), conflict("rating")),
         (lambda k: update(k, {"status": "hired"}), {"outcome": "unchanged", "version": 3}),
-        (lambda k: create(k), {"outcome": "rejected", "reason": "already_exists"}),
+        (create, {"outcome": "rejected", "reason": "already_exists"}),
         (
             lambda k: update((k[0], new_key()[1]), {"rating": 5}),
             {"outcome": "rejected", "reason": "not_found"},
@@ -264,9 +266,7 @@ async def test_settling__a_restart_emits_nothing(own_bed: Bed) -> None:
 async def test_settling__compressed_producers(bed: Bed, codec: str) -> None:
     key = new_key()
     commands = [create(key), *(update(key, {"source": f"{codec}-{n}"}) for n in range(5))]
-    async with AIOKafkaProducer(
-        **bed.kafka, compression_type=codec, linger_ms=50
-    ) as producer:
+    async with AIOKafkaProducer(**bed.kafka, compression_type=codec, linger_ms=50) as producer:
         for command in commands:
             await producer.send(
                 bed.topics.commands,
@@ -288,9 +288,12 @@ async def test_settling__upstream_transactions(own_bed: Bed) -> None:
         (True, [update(key, {"rating": 3}, expected_version=2)]),
         (False, [update(key, {"rating": 4}) for _ in range(20)]),
     ]
-    async with own_bed.consuming(), AIOKafkaProducer(
-        **own_bed.kafka, transactional_id=f"{own_bed.topics.commands}.upstream"
-    ) as producer:
+    async with (
+        own_bed.consuming(),
+        AIOKafkaProducer(
+            **own_bed.kafka, transactional_id=f"{own_bed.topics.commands}.upstream"
+        ) as producer,
+    ):
         for committed, commands in batches:
             await producer.begin_transaction()
             for command in commands:
@@ -314,8 +317,9 @@ async def test_settling__upstream_transactions(own_bed: Bed) -> None:
 
 async def _lag_zero(bed: Bed, lane: int) -> None:
     """No event tells when a gauge moves."""
+    gauge = "funnel_lag_records", {"lane": str(lane)}
     async with asyncio.timeout(10):
-        while bed.registry.get_sample_value("funnel_lag_records", {"lane": str(lane)}) != 0:
+        while bed.registry.get_sample_value(*gauge) != 0:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 

@@ -49,9 +49,7 @@ def _on_the_wire(record: SourceRecord) -> int:
         magic=2, compression_type=0, is_transactional=1, producer_id=1, producer_epoch=1,
         base_sequence=1, batch_size=10_000_000,
     )  # fmt: skip
-    builder.append(
-        0, timestamp=1, key=record.key, value=record.value, headers=list(record.headers)
-    )
+    builder.append(0, timestamp=1, key=record.key, value=record.value, headers=list(record.headers))
     return len(builder.build())
 
 

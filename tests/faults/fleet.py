@@ -65,6 +65,10 @@ class ConsumerProcess:
         return "\n".join(json.dumps(line) for line in self.lines[-40:])
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         return self._process.returncode is None
 
@@ -176,6 +180,8 @@ def _parsed(line: bytes) -> Line:
 def _unseen_failure(line: Line) -> bool:
     """A task whose exception nobody looked at, or a traceback past the log.
 
-    Futures are not ours: aiokafka and asyncpg leave some behind when a server cuts them off.
+    Those of libraries are not ours: they leave some behind when a server cuts them off.
     """
-    return str(line.get("event")).startswith("Task ") or "unstructured" in line
+    event = str(line.get("event"))
+    ours = event.startswith("Task ") and "/site-packages/" not in event
+    return ours or "unstructured" in line

@@ -1,4 +1,4 @@
-"""Everything committed on one topic, read from its beginning and on from where the last look ended."""
+"""Everything committed on one topic, read from its beginning, and on where the last look ended."""
 
 import asyncio
 from collections.abc import Mapping
@@ -17,15 +17,16 @@ class Log:
     def __init__(self, kafka: Mapping[str, Any], topic: str) -> None:
         self.records: list[list[ConsumerRecord]] = [[] for _ in range(PARTITIONS_TOTAL)]
         self._partitions = [TopicPartition(topic, lane) for lane in range(PARTITIONS_TOTAL)]
+        self._kafka = kafka
+
+    async def start(self) -> None:
         self._consumer = AIOKafkaConsumer(
-            **kafka,
+            **self._kafka,
             group_id=None,
             isolation_level="read_committed",
             auto_offset_reset="earliest",
             fetch_max_wait_ms=50,
         )
-
-    async def start(self) -> None:
         await self._consumer.start()
         self._consumer.assign(self._partitions)
 

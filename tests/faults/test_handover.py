@@ -56,7 +56,7 @@ async def test_sigterm__under_load_leaves_no_backlog(world: World, fleet: Fleet)
     await world.settled()
     sending = asyncio.create_task(world.send(workload.mixed(4000)))
     await world.until(
-        lambda: _reached(world, "SELECT max(result_sequence) > 100 FROM lanes"), what="under load"
+        lambda: world.holds("SELECT max(result_sequence) > 100 FROM lanes"), what="under load"
     )
     assert await consumer.terminated() == 0
     await sending
@@ -84,7 +84,3 @@ async def test_sigterm__with_postgresql_and_kafka_idle_ends_at_once(
     assert await consumer.terminated() == 0
     assert not await world.value("SELECT count(*) FROM lanes WHERE owner IS NOT NULL")
     assert not await world.value("SELECT count(*) FROM consumers")
-
-
-async def _reached(world: World, query: str) -> bool:
-    return bool(await world.value(query))

@@ -1,7 +1,7 @@
 """One deployment under test: its topics and its database, looked at from outside."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 import asyncpg
@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 
 from contract.topics import Topics
 from producer.outgoing import CommandRecord
+from tests.conftest import PARTITIONS_TOTAL
 from tests.faults.log import Log
 
 LOOK_EVERY_SECONDS = 0.05
@@ -23,14 +24,24 @@ class World:
         self.kafka = kafka
         self.topics = topics
         self.sent = 0
-        self.commands = Log(kafka, topics.commands)
-        self.results = Log(kafka, topics.results)
-        self.changes = Log(kafka, topics.changes)
-        self.dead_letters = Log(kafka, topics.dead_letters)
+        self._open()
+
+    def _open(self) -> None:
+        self.commands = Log(self.kafka, self.topics.commands)
+        self.results = Log(self.kafka, self.topics.results)
+        self.changes = Log(self.kafka, self.topics.changes)
+        self.dead_letters = Log(self.kafka, self.topics.dead_letters)
 
     async def start(self) -> None:
         for log in self.logs:
             await log.start()
+
+    async def reopen(self) -> None:
+        """Read all topics from their beginning again, as one of them is another one now."""
+        await self.stop()
+        self.sent = 0
+        self._open()
+        await self.start()
 
     async def stop(self) -> None:
         for log in self.logs:
@@ -65,6 +76,10 @@ class World:
         rows = await self.fetch(query, *arguments)
         return rows[0][0] if rows else None
 
+    async def holds(self, query: str) -> bool:
+        """For `until`: what a query of one value says."""
+        return bool(await self.value(query))
+
     async def until(
         self,
         holds: Callable[[], Awaitable[bool]],
@@ -85,24 +100,29 @@ class World:
                 f" {self.commands.total}, results {self.results.total}\n{told}"
             ) from None
 
-    async def settled(self, *, seconds: float = SETTLED_WITHIN_SECONDS) -> None:
-        """Every command record has its result, and a reader sees it."""
-        await self.until(self._all_settled, what="all settled and published", seconds=seconds)
+    async def settled(
+        self,
+        *,
+        lanes: Collection[int] = range(PARTITIONS_TOTAL),
+        seconds: float = SETTLED_WITHIN_SECONDS,
+    ) -> None:
+        """Every command record of these lanes has its result, and a reader sees it."""
 
-    async def _all_settled(self) -> bool:
-        decided = await self.fetch("SELECT lane, result_sequence FROM lanes ORDER BY lane")
-        await self.commands.read_on()
-        wanted = [len(records) for records in self.commands.records]
-        if len(wanted) != len(decided) or sum(wanted) < self.sent:
-            return False
-        if [lane["result_sequence"] for lane in decided] != wanted:
-            return False
-        await self.results.read_on()
-        # A commands record that was rerouted meanwhile is looked for again.
-        await self.commands.read_on()
-        return [len(records) for records in self.results.records] == wanted == [
-            len(records) for records in self.commands.records
-        ]
+        async def all_settled() -> bool:
+            decided = await self.fetch("SELECT lane, result_sequence FROM lanes ORDER BY lane")
+            await self.results.read_on()
+            # Last: a command that was rerouted meanwhile is one more to be settled.
+            await self.commands.read_on()
+            if not decided or self.commands.total < self.sent:
+                return False
+            return all(
+                decided[lane]["result_sequence"]
+                == len(self.results.records[lane])
+                == len(self.commands.records[lane])
+                for lane in lanes
+            )
+
+        await self.until(all_settled, what="all settled and published", seconds=seconds)
 
 
 async def send_record(

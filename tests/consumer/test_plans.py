@@ -1,0 +1,191 @@
+"""The hot statements as the lane's sessions run them: by index, whatever the tables have grown to.
+
+50,000 candidates and a journal over three months; batches of a thousand.
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import timedelta
+from hashlib import md5
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import orjson
+import pytest
+
+import consumer.sqlfiles
+import producer.sqlfiles
+from consumer.store import open_pool
+from stack.servers import Servers
+from tests.conftest import url_of
+
+Node = dict[str, Any]
+
+FILL = """
+INSERT INTO lanes (lane, partitions_total, commands_topic, cluster_id, result_sequence)
+SELECT lane, 4, 't', 'c', 15000 FROM generate_series(0, 3) AS lane;
+
+INSERT INTO candidates
+SELECT md5((n % 97)::text)::uuid, md5(n::text)::uuid, 'Ada', 'Lovelace', 'a@example.com', NULL, 'new',
+       'a.b', n % 6, NULL, '{x,y}', '{"k": [1, 2]}', 3, now(), now()
+FROM generate_series(1, 50000) AS n;
+
+INSERT INTO journal (recorded_at, lane, journal_sequence, result_sequence, change_sequence, kind,
+    source_offset, identity, digest, organization_id, candidate_id, command_id, command_source,
+    command_type, actor, outcome, version, previous_version, change, builder)
+SELECT date_trunc('month', now()) + n * interval '2 minutes', n % 4, n / 4 + 1, n / 4 + 1, n,
+    'command', n, md5('i' || n)::uuid, '\\x00', md5((n % 50000 % 97)::text)::uuid,
+    md5((n % 50000)::text)::uuid, 'id-' || n, '/s', 'candidate.update.v1', 'me', 'applied', 1 + n / 50000, NULL,
+    '{"changed": {"rating": {"from": 1, "to": 2}}, "state": {}}', 1
+FROM generate_series(1, 60000) AS n;
+
+ANALYZE;
+"""
+
+
+def uuids(texts: Iterable[object]) -> str:
+    return (
+        "'{"
+        + ",".join(md5(str(text).encode(), usedforsecurity=False).hexdigest() for text in texts)
+        + "}'"
+    )
+
+
+# The arrays of a batch of a thousand: its candidates, their new state, its identity keys.
+BATCH = range(1, 1001)
+ORGANIZATIONS = uuids(n % 97 for n in BATCH)
+KEYS = f"{ORGANIZATIONS}, {uuids(BATCH)}"
+NEW_KEYS = f"{ORGANIZATIONS}, {uuids(f'new{n}' for n in BATCH)}"
+IDENTITIES = uuids(f"i{n}" for n in BATCH)
+NOW = "date_trunc('month', now()) + interval '80 days'"
+RANGES = "array_fill(0::bigint, ARRAY[1000]), array_fill(9::bigint, ARRAY[1000])"
+STATE = """
+    array_fill('A'::text, ARRAY[1000]), array_fill('B'::text, ARRAY[1000]),
+    array_fill('a@b.c'::text, ARRAY[1000]), array_fill(NULL::text, ARRAY[1000]),
+    array_fill('new'::text, ARRAY[1000]), array_fill(NULL::text, ARRAY[1000]),
+    array_fill(NULL::smallint, ARRAY[1000]), array_fill(NULL::text, ARRAY[1000]),
+    array_fill('{}'::text, ARRAY[1000]), array_fill('{}'::jsonb, ARRAY[1000]),
+    array_fill(4::bigint, ARRAY[1000]), now()"""
+
+# Statement, its arguments as SQL, the indexes it must use, and how many rows it finds or writes.
+CONSUMER = [
+    ("candidates", KEYS, {"candidates_pkey"}, 1000),
+    ("settled", f"{IDENTITIES}, {NOW} - interval '85 days', {NOW}", {"journal_identity"}, 1000),
+    ("history", f"{KEYS}, {RANGES}", {"journal_candidate_versions"}, 2000),
+    (
+        "update_candidates",
+        f"{KEYS}, {STATE}, array_fill(3::bigint, ARRAY[1000])",
+        {"candidates_pkey"},
+        1000,
+    ),
+    ("insert_candidates", f"{NEW_KEYS}, {STATE}", set(), 1000),
+]
+LANE = [
+    ("lock_lane", "2", 1),
+    ("advance_lane", "2, 0, 0, 0, 9, 9, 15009, 9, 8, 0, '\\x00', now(), 0, 0", 1),
+    ("note_published", "2, 0, 5, 6", 1),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+async def filled(servers: Servers, template_database: str) -> AsyncIterator[str]:
+    name = f"test_{uuid4().hex[:12]}"
+    postgres = await asyncpg.connect(url_of(servers, "postgres"))
+    await postgres.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    superuser = await asyncpg.connect(url_of(servers, name))
+    await superuser.execute(FILL)
+    await superuser.close()
+    yield url_of(servers, name)
+    await postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await postgres.close()
+
+
+async def executed(database_url: str, statement: str, arguments: str) -> list[Node]:
+    """The nodes of its plan, the root first, as a lane's session ran it; nothing is kept."""
+    pool = await open_pool(database_url, lease=timedelta(seconds=10), lanes_max=1)
+    try:
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("SELECT current_user") == "funnel_consumer"
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                await connection.execute(f"PREPARE hot AS {statement}")
+                told = await connection.fetchval(
+                    f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE hot ({arguments})"
+                )
+            finally:
+                await transaction.rollback()
+    finally:
+        await pool.close()
+    return list(_nodes(orjson.loads(told)[0]["Plan"]))
+
+
+def _nodes(node: Node) -> Iterator[Node]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
+
+
+def by_index(nodes: list[Node]) -> set[str]:
+    """The indexes used, of a partition as of its parent; no table is read through."""
+    reads = [node for node in nodes if "Relation Name" in node and "Scan" in node["Node Type"]]
+    for node in reads:
+        if re.match("candidates|journal|dead_letters", node["Relation Name"]):
+            assert node["Node Type"] in ("Index Scan", "Index Only Scan"), node
+    return {_parents(node["Index Name"]) for node in nodes if "Index Name" in node}
+
+
+def _parents(index: str) -> str:
+    """journal_2026_11_identity_idx → journal_identity"""
+    renamed = {
+        "organization_id_candidate_id_version_idx": "candidate_versions",
+        "identity_idx": "identity",
+    }
+    table, _, rest = re.sub(r"_\d{4}_\d\d", "", index).partition("_")
+    return f"{table}_{renamed.get(rest, rest)}"
+
+
+@pytest.mark.parametrize(("name", "arguments", "indexes", "rows"), CONSUMER)
+async def test_plans__of_a_lane_transaction(
+    filled: str, name: str, arguments: str, indexes: set[str], rows: int
+) -> None:
+    nodes = await executed(filled, consumer.sqlfiles.statement(name), arguments)
+    assert by_index(nodes) >= indexes
+    (root, *_) = nodes
+    found = root if root["Node Type"] != "ModifyTable" else nodes[1]
+    assert found["Actual Rows"] * found["Actual Loops"] == rows
+    assert sum(node.get("Rows Removed by Filter", 0) for node in nodes) <= rows
+
+
+@pytest.mark.parametrize(("name", "arguments", "rows"), LANE)
+async def test_plans__of_the_lanes_row(filled: str, name: str, arguments: str, rows: int) -> None:
+    nodes = await executed(filled, consumer.sqlfiles.statement(name), arguments)
+    assert {node["Relation Name"] for node in nodes if "Relation Name" in node} == {"lanes"}
+    assert nodes[-1]["Actual Rows"] == rows
+
+
+async def test_plans__deduplication_opens_only_the_months_of_its_horizon(filled: str) -> None:
+    nodes = await executed(
+        filled,
+        consumer.sqlfiles.statement("settled"),
+        f"{IDENTITIES}, {NOW} - interval '10 days', {NOW}",
+    )
+    reads = [node for node in nodes if node.get("Relation Name", "").startswith("journal")]
+    assert len({node["Relation Name"] for node in reads if node["Actual Loops"]}) == 1
+
+
+@pytest.mark.parametrize("behind", [0, 10, 14_000])
+async def test_plans__of_the_publisher_catching_up(filled: str, behind: int) -> None:
+    """Rows in the order of the index, only as many as asked for, however many follow."""
+    nodes = await executed(
+        filled, producer.sqlfiles.statement("unpublished"), f"2, {15_000 - behind}, 2000"
+    )
+    assert "journal_pkey" in by_index(nodes)
+    read = sum(
+        node["Actual Rows"] * node["Actual Loops"]
+        for node in nodes
+        if node.get("Relation Name", "").startswith("journal")
+    )
+    assert min(behind, 2000) <= read <= 2010
+    assert "Sort" not in {node["Node Type"] for node in nodes}

@@ -1,0 +1,170 @@
+"""A server killed or frozen under load: the lanes wait, go on by themselves, and nothing is wrong.
+
+These tests have servers of their own, which no other test misses.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from contract.topics import Topics
+from migrations.runner import migrate_up
+from producer.admin import apply_topics
+from stack.embedded import EmbeddedStack
+from stack.servers import Servers
+from tests.conftest import PARTITIONS_TOTAL, url_of
+from tests.faults.fleet import ConsumerProcess, Fleet
+from tests.faults.oracle import verify
+from tests.faults.workload import Workload
+from tests.faults.world import World
+
+CHUNK = 50
+COMMANDS_TOTAL = 3000
+
+
+@pytest.fixture(scope="module")
+def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("own")
+
+
+@pytest.fixture(scope="module")
+def own_stack(own_folder: Path) -> Iterator[EmbeddedStack]:
+    stack = EmbeddedStack(own_folder, durable=False)
+    try:
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture
+async def world(own_stack: EmbeddedStack) -> AsyncIterator[World]:
+    """In place of the one on shared servers; `fleet` follows it."""
+    servers: Servers = await asyncio.to_thread(own_stack.start)
+    database_url = url_of(servers, f"test_{uuid.uuid4().hex[:12]}")
+    await migrate_up(database_url, report=lambda _line: None)
+    kafka = {"bootstrap_servers": servers.kafka_bootstrap_servers}
+    topics = Topics(prefix=f"t{uuid.uuid4().hex[:12]}.")
+    await apply_topics(kafka, topics, partitions_total=PARTITIONS_TOTAL)
+    world = World(database_url=database_url, kafka=kafka, topics=topics)
+    await world.start()
+    yield world
+    await world.stop()
+
+
+@asynccontextmanager
+async def under_load(world: World, fleet: Fleet) -> AsyncIterator[ConsumerProcess]:
+    """A consumer at work on commands of which few are settled; afterwards all of them are."""
+    workload = Workload(seed=50, candidates_for_each_lane=6)
+    await world.send(workload.creations() + workload.mixed(COMMANDS_TOTAL))
+    consumer = await fleet.start(batch_records_max=CHUNK)
+    await world.until(
+        lambda: world.holds(f"SELECT min(result_sequence) > {2 * CHUNK} FROM lanes"),
+        what="at work",
+    )
+    yield consumer
+    await world.settled(seconds=60)
+    assert await consumer.terminated() == 0
+    tally = await verify(world)
+    assert tally.kinds.total() > COMMANDS_TOTAL
+
+
+async def test_postgresql__killed_and_started_again(
+    world: World, fleet: Fleet, own_stack: EmbeddedStack
+) -> None:
+    async with under_load(world, fleet) as consumer:
+        await asyncio.to_thread(own_stack.postgres.kill)
+        await consumer.said("lane_paused")
+        await consumer.said("membership_paused")
+        await asyncio.to_thread(own_stack.start)
+        await consumer.said("membership_resumed")
+
+
+async def test_postgresql__frozen_and_thawed(
+    world: World, fleet: Fleet, own_stack: EmbeddedStack
+) -> None:
+    async with under_load(world, fleet) as consumer:
+        own_stack.postgres.pause()
+        await consumer.said("lane_paused")
+        await consumer.said("membership_paused")
+        own_stack.postgres.resume()
+        await consumer.said("membership_resumed")
+
+
+async def test_kafka__killed_and_started_again(
+    world: World, fleet: Fleet, own_stack: EmbeddedStack
+) -> None:
+    async with under_load(world, fleet) as consumer:
+        await asyncio.to_thread(own_stack.kafka.kill)
+        await consumer.said("publisher_paused")
+        await asyncio.to_thread(own_stack.start)
+        await consumer.said("publisher_resumed")
+
+
+async def test_kafka__frozen_and_thawed(
+    world: World, fleet: Fleet, own_stack: EmbeddedStack
+) -> None:
+    async with under_load(world, fleet) as consumer:
+        own_stack.kafka.pause()
+        await consumer.said("publisher_paused")
+        own_stack.kafka.resume()
+        await consumer.said("publisher_resumed")
+
+
+async def test_sigterm__with_kafka_frozen_ends_within_its_bound(
+    world: World, fleet: Fleet, own_stack: EmbeddedStack
+) -> None:
+    async with under_load(world, fleet) as consumer:
+        own_stack.kafka.pause()
+        # Decided and not published: the lanes wait for room, and then for the drain.
+        assert await consumer.terminated() == 0
+        own_stack.kafka.resume()
+        assert not await world.value("SELECT count(*) FROM lanes WHERE owner IS NOT NULL")
+        await fleet.start("two", batch_records_max=CHUNK)
+
+
+async def test_commands__with_a_corrupted_batch_halts_that_lane(
+    world: World, fleet: Fleet, own_folder: Path
+) -> None:
+    workload = Workload(seed=51, candidates_for_each_lane=4)
+    await world.send(workload.creations())
+    consumer = await fleet.start()
+    await world.settled()
+    consumer.pause()
+    await consumer.paused()
+    await world.send(workload.lane_updates(0, 20))
+    (segment,) = (own_folder / "kafka" / "data" / f"{world.topics.commands}-0").glob("*.log")
+    flip = _flipped(segment)
+    consumer.resume()
+    halted = await consumer.said("lane_halted", lane=0)
+    assert "cannot be read" in halted["cause"]
+    for lane in (1, 2, 3):
+        await world.send(workload.lane_updates(lane, 20))
+    await world.settled(lanes=(1, 2, 3))
+    assert {line["lane"] for line in consumer.actions("lane_halted")} == {0}
+    # Repaired, it goes on by itself, and nothing says any more that it stands still.
+    flip()
+    await world.settled()
+    await world.until(
+        lambda: world.holds("SELECT bool_and(halted IS NULL) FROM lanes"), what="nothing halted"
+    )
+    assert await consumer.terminated() == 0
+    await verify(world)
+
+
+def _flipped(segment: Path) -> Callable[[], None]:
+    """Invert the last byte of a log segment, inside its last batch; the answer inverts it back."""
+
+    def flip() -> None:
+        with segment.open("r+b") as file:
+            file.seek(position)
+            (byte,) = file.read(1)
+            file.seek(position)
+            file.write(bytes([byte ^ 0xFF]))
+
+    position = len(segment.read_bytes().rstrip(b"\0")) - 1
+    flip()
+    return flip
