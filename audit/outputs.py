@@ -19,7 +19,7 @@ from audit.output_log import LogRecord, OutputLog, demand_topics, open_log
 from audit.sequences import Lane
 from audit.sqlfiles import statement
 from contract.events import EventBuilder, OutputRecord
-from contract.journal import JournalRow
+from contract.journal import JournalRow, journal_row
 from contract.topics import COMPACTION_LAG_MIN, Topics
 
 PAGE_ROWS = 2000
@@ -133,7 +133,7 @@ class _LaneOutput:
 
     async def _page(self, after: int, last: int) -> list[JournalRow]:
         rows = await self._connection.fetch(_OUTPUT_ROWS, self._lane, after, last, PAGE_ROWS)
-        return [_journal_row(row) for row in rows]
+        return [journal_row(row) for row in rows]
 
     async def _compare_page(
         self, page: list[JournalRow], logs: Mapping[str, "_Merge"], lane: Lane
@@ -266,16 +266,3 @@ class _Merge:
                 "the headers that the journal gives",
                 f"others: {', '.join(sorted(names)) or 'their order'}",
             )
-
-
-def _journal_row(row: asyncpg.Record) -> JournalRow:
-    values = JournalRow._make(row)
-    return values._replace(
-        identity=_text(values.identity),
-        organization_id=_text(values.organization_id),
-        candidate_id=_text(values.candidate_id),
-    )
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

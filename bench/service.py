@@ -6,7 +6,6 @@ moment at which the last result can be read.
 
 import asyncio
 import os
-import subprocess
 import sys
 import time
 import uuid
@@ -54,15 +53,16 @@ async def consumer_process(
         "FUNNEL_TOPIC_PREFIX": topics.prefix,
         "LOG_FORMAT": "json",
     }
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from funnel.cli import main; main()", "consume"], env=environment, stdout=log, stderr=log
+    command = "from funnel.cli import main; main()"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", command, "consume", env=environment, stdout=log, stderr=log
     )
     try:
         await _until_owned(database_url, process)
         yield process.pid
     finally:
         process.terminate()
-        await asyncio.to_thread(process.wait, 30)
+        await asyncio.wait_for(process.wait(), 30)
 
 
 async def run_throughput(
@@ -99,9 +99,7 @@ async def run_throughput(
         await producer.stop()
         await connection.close()
     cpu = {name: cpu_seconds(pid) - before[name] for name, pid in pids.items()}
-    return Throughput(
-        len(updates) / seconds, seconds, cpu, rss_mb(pids["consumer"], peak=True)
-    )
+    return Throughput(len(updates) / seconds, seconds, cpu, rss_mb(pids["consumer"], peak=True))
 
 
 async def run_latency(
@@ -202,12 +200,12 @@ async def _until_readable(
             return
 
 
-async def _until_owned(database_url: str, process: subprocess.Popen[bytes]) -> None:
+async def _until_owned(database_url: str, process: asyncio.subprocess.Process) -> None:
     connection = await asyncpg.connect(database_url)
     try:
         async with asyncio.timeout(60):
             while True:
-                if process.poll() is not None:
+                if process.returncode is not None:
                     raise RuntimeError(f"the consumer ended with {process.returncode}")
                 if await connection.fetchval(_ALL_OWNED):
                     return

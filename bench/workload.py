@@ -7,7 +7,7 @@ import random
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -114,7 +114,7 @@ def command_records(
 ) -> dict[int, list[SourceRecord]]:
     """The records of these updates by home lane, in order."""
     records: dict[int, list[SourceRecord]] = {}
-    timestamp = int(datetime.now().timestamp() * 1000)
+    timestamp = int(datetime.now(UTC).timestamp() * 1000)
     for update in updates:
         lane = home_lane(update.organization_id, partitions_total)
         record = SourceRecord(

@@ -148,7 +148,7 @@ class EventBuilder:
             record.key,
             record.value,
             [*_named(record.headers), *ours],
-            record.timestamp,
+            _milliseconds(row.recorded_at),  # an old one's would end its retention at once
         )
 
     def _notice_data(self, row: JournalRow) -> dict[str, Any]:

@@ -4,9 +4,10 @@ A row and the builder's version determine both of its events to the byte, so tha
 after a crash, an audit or a replay gives the same records.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 BUILDER = 1
 """The version of `contract.events` that new rows are built with."""
@@ -50,6 +51,16 @@ class JournalRow(NamedTuple):
 
 
 COLUMNS = JournalRow._fields
+
+
+def journal_row(values: Iterable[Any]) -> JournalRow:
+    """A row as PostgreSQL gave it, its columns in our order, UUIDs as objects of any kind."""
+    row = JournalRow._make(values)
+    return row._replace(
+        identity=None if row.identity is None else str(row.identity),
+        organization_id=None if row.organization_id is None else str(row.organization_id),
+        candidate_id=None if row.candidate_id is None else str(row.candidate_id),
+    )
 
 
 @lru_cache(maxsize=4096)

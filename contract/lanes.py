@@ -1,8 +1,8 @@
 """What consumer and producer agree on about a lane: where it stands, and why it may end.
 
-    LaneEnded
-    ├── LaneLost     another owner has it: stop, touch nothing
-    └── LaneHalted   going on would break a promise: stop loudly, with the remedy
+LaneEnded
+├── LaneLost     another owner has it: stop, touch nothing
+└── LaneHalted   going on would break a promise: stop loudly, with the remedy
 """
 
 from collections.abc import Callable

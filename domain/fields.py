@@ -5,7 +5,7 @@ attributes. Each stored form is a fixed point: validated again, it comes out the
 """
 
 import re
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -58,7 +58,7 @@ _PLAIN_EMAIL = re.compile(
 )
 
 
-PHONE_REGIONS: Set[str] = phonenumbers.SUPPORTED_REGIONS
+PHONE_REGIONS: AbstractSet[str] = phonenumbers.SUPPORTED_REGIONS
 
 
 def _normal_phone(phone: str, info: ValidationInfo) -> str:
@@ -178,7 +178,7 @@ Tags = Annotated[
     Field(
         fail_fast=True,  # or a list of a million numbers would be a million errors
         description="Repeats collapse.",
-        json_schema_extra={"maxItems": TAGS_MAX, "uniqueItems": True},
+        json_schema_extra={"maxItems": TAGS_MAX},
     ),
     AfterValidator(_distinct_tags),
 ]

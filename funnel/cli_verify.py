@@ -10,7 +10,7 @@ import orjson
 import typer
 
 from funnel import servers
-from funnel.exits import BAD_CONFIGURATION, BAD_DATA
+from funnel.exits import BAD_DATA
 from funnel.progress import Report, progress
 from funnel.quiet import quiet_logs
 from funnel.settings import Settings, load_settings
@@ -39,8 +39,6 @@ def verify(
 
     Reads only, in bounded pieces, and may run while consumers go on.
     """
-    from audit.database import AuditRefused
-    from audit.output_log import TopicMissing
     from audit.verify import verify as run
 
     settings = load_settings()
@@ -53,19 +51,15 @@ def verify(
                 bar.append(shown.enter_context(progress("verify", total)))
             bar[0](done)
 
-        try:
-            findings = asyncio.run(
-                run(
-                    servers.database_url(settings),
-                    deduplication=timedelta(days=settings.deduplication_days),
-                    report=report,
-                    output=_output(settings) if topics else None,
-                    show_values=show_values,
-                )
+        findings = asyncio.run(
+            run(
+                servers.database_url(settings),
+                deduplication=timedelta(days=settings.deduplication_days),
+                report=report,
+                output=_output(settings) if topics else None,
+                show_values=show_values,
             )
-        except (AuditRefused, TopicMissing) as error:
-            typer.echo(f"funnel: {error}", err=True)
-            raise typer.Exit(BAD_CONFIGURATION) from error
+        )
     (_tell_json if json else _tell_text)(findings)
     if findings.total:
         raise typer.Exit(BAD_DATA)

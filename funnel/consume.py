@@ -116,9 +116,7 @@ async def run_consumer(
     """
     assert_fast_kafka()
     cluster_id, partitions_total = await describe(config.kafka, config.topics)
-    pool = await open_pool(
-        config.database_url, lease=config.lease, lanes_max=partitions_total
-    )
+    pool = await open_pool(config.database_url, lease=config.lease, lanes_max=partitions_total)
     try:
         membership = Membership(pool, consumer_id=config.consumer_id, lease=config.lease)
         await membership.create_lanes(
@@ -147,9 +145,7 @@ async def run_consumer(
                     kafka=config.kafka,
                     records_max=config.batch_records_max,
                 ),
-                decoder=Decoder(
-                    lane=claim.lane, partitions_total=partitions_total, parser=parser
-                ),
+                decoder=Decoder(lane=claim.lane, partitions_total=partitions_total, parser=parser),
                 apply=apply,
                 store=store,
                 partitions=partitions,
@@ -217,4 +213,6 @@ async def describe(kafka: Mapping[str, Any], topics: Topics) -> tuple[str, int]:
 def assert_fast_kafka() -> None:
     """aiokafka without its C extension is thirty times slower: refuse to start so."""
     if "_crecords" not in aiokafka.record.default_records.DefaultRecordBatchBuilder.__module__:
-        raise RuntimeError("aiokafka's C extension is not loaded; install a wheel for this platform")
+        raise RuntimeError(
+            "aiokafka's C extension is not loaded; install a wheel for this platform"
+        )

@@ -26,6 +26,8 @@ EXIT_CODES = {
     "funnel.servers.DatabaseAway": UNAVAILABLE,
     "migrations.errors.DatabaseAway": UNAVAILABLE,
     "stack.servers.StackError": UNAVAILABLE,
+    "audit.database.AuditRefused": BAD_CONFIGURATION,
+    "audit.output_log.TopicMissing": BAD_CONFIGURATION,
     "consumer.store.TryAgain": TRY_AGAIN,
     "migrations.errors.LockBusy": TRY_AGAIN,
     "producer.admin.TopicsNotReady": TRY_AGAIN,

@@ -1,10 +1,10 @@
 """The journal as the publisher reads it: what follows a result, in order."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
-from contract.journal import JournalRow
+from contract.journal import JournalRow, journal_row
 from producer.sqlfiles import statement
 
 _AWAY = (
@@ -53,17 +53,4 @@ class JournalReader:
             rows = await self._pool.fetch(_UNPUBLISHED, lane, result_sequence, rows_max)
         except _AWAY as error:
             raise JournalAway(type(error).__name__) from error
-        return [_journal_row(row) for row in rows]
-
-
-def _journal_row(row: asyncpg.Record) -> JournalRow:
-    values = JournalRow._make(row)
-    return values._replace(
-        identity=_text(values.identity),
-        organization_id=_text(values.organization_id),
-        candidate_id=_text(values.candidate_id),
-    )
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+        return [journal_row(row) for row in rows]

@@ -53,9 +53,7 @@ async def test_funnel_verify__clean(funnel_verify: Run, history: History) -> Non
     assert "24 candidates" in line
 
 
-async def test_funnel_verify__differences_one_a_line(
-    funnel_verify: Run, clone: Connection
-) -> None:
+async def test_funnel_verify__differences_one_a_line(funnel_verify: Run, clone: Connection) -> None:
     await clone.execute("UPDATE candidates SET last_name = 'Secret', rating = 1")
     code, lines, _ = await funnel_verify()
     assert code == 65

@@ -27,7 +27,7 @@ INSERT INTO lanes (lane, partitions_total, commands_topic, cluster_id, result_se
 SELECT lane, 4, 't', 'c', 15000 FROM generate_series(0, 3) AS lane;
 
 INSERT INTO candidates
-SELECT md5((n % 97)::text)::uuid, md5(n::text)::uuid, 'Ada', 'Lovelace', 'a@example.com', NULL, 'new',
+SELECT md5((n % 97)::text)::uuid, md5(n::text)::uuid, 'Ada', 'Lovelace', 'a@b.c', NULL, 'new',
        'a.b', n % 6, NULL, '{x,y}', '{"k": [1, 2]}', 3, now(), now()
 FROM generate_series(1, 50000) AS n;
 
@@ -36,7 +36,8 @@ INSERT INTO journal (recorded_at, lane, journal_sequence, result_sequence, chang
     command_type, actor, outcome, version, previous_version, change, builder)
 SELECT date_trunc('month', now()) + n * interval '2 minutes', n % 4, n / 4 + 1, n / 4 + 1, n,
     'command', n, md5('i' || n)::uuid, '\\x00', md5((n % 50000 % 97)::text)::uuid,
-    md5((n % 50000)::text)::uuid, 'id-' || n, '/s', 'candidate.update.v1', 'me', 'applied', 1 + n / 50000, NULL,
+    md5((n % 50000)::text)::uuid, 'id-' || n, '/s', 'candidate.update.v1', 'me', 'applied',
+    1 + n / 50000, NULL,
     '{"changed": {"rating": {"from": 1, "to": 2}}, "state": {}}', 1
 FROM generate_series(1, 60000) AS n;
 

@@ -144,7 +144,7 @@ async def test_reroute__finished_by_the_next_consumer(own_bed: Bed) -> None:
     assert len(own_bed.results) == 2
 
 
-@pytest.mark.parametrize("room", [200, 60, 0, -2000])
+@pytest.mark.parametrize("room", [200, 0, -20, -60])
 async def test_reroute__as_large_as_the_topic_takes(bed: Bed, room: int) -> None:
     """Compressed it came; what does not fit uncompressed is set aside, and the lane goes on."""
     command = create(new_key())

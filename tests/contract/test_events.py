@@ -184,6 +184,7 @@ def test_reroute__untouched_and_a_notice() -> None:
 def test_dead_letter__untouched_and_a_notice() -> None:
     notice, letter = BUILD(dead(SENT))
     assert (letter.topic, letter.partition) == (TOPICS.dead_letters, 5)
+    assert letter.timestamp == RECORDED_AT.timestamp() * 1000 // 1
     assert (letter.key, letter.value) == (SENT.key, SENT.value)
     assert tuple(letter.headers[:3]) == SENT.headers
     assert dict(letter.headers[3:]) == {

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
 from typing import Any
 
 from contract.events import DEFAULT_SOURCE
@@ -31,30 +30,19 @@ class ConsumerProcess:
 
     async def said(self, action: str, *, seconds: float = WAIT_SECONDS, **fields: object) -> Line:
         """The first line with this action and these fields, waited for."""
-
-        def matches(line: Line) -> bool:
-            return line.get("action") == action and fields.items() <= line.items()
-
-        return (await self.said_times(1, matches, what=f"{action} {fields}", seconds=seconds))[0]
-
-    async def said_times(
-        self,
-        times: int,
-        matches: Callable[[Line], bool],
-        *,
-        what: str,
-        seconds: float = WAIT_SECONDS,
-    ) -> list[Line]:
-        """The lines that match, as soon as there are so many."""
+        wanted = {"action": action, **fields}.items()
         try:
             async with asyncio.timeout(seconds), self._said:
-                while len(found := [line for line in self.lines if matches(line)]) < times:
+                while True:
+                    for line in self.lines:
+                        if wanted <= line.items():
+                            return line
                     if self._listening.done():
                         raise AssertionError(f"{self.consumer_id} ended: {self.story()}")
                     await self._said.wait()
         except TimeoutError:
-            raise AssertionError(f"{self.consumer_id} never said {what}: {self.story()}") from None
-        return found
+            told = f"{self.consumer_id} never said {dict(wanted)}: {self.story()}"
+            raise AssertionError(told) from None
 
     def actions(self, action: str) -> list[Line]:
         """What it said of this so far."""
@@ -83,10 +71,11 @@ class ConsumerProcess:
 
     async def paused(self, *, seconds: float = WAIT_SECONDS) -> None:
         """Returns once it is stopped by SIGSTOP."""
-        wanted = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
-        async with asyncio.timeout(seconds):
-            while os.waitid(os.P_PID, self._process.pid, wanted) is None:
-                await asyncio.sleep(0.01)
+        wanted = os.WSTOPPED | os.WEXITED | os.WNOWAIT
+        waiting = asyncio.to_thread(os.waitid, os.P_PID, self._process.pid, wanted)
+        found = await asyncio.wait_for(waiting, seconds)
+        assert found is not None
+        assert found.si_code == os.CLD_STOPPED, self.story()
 
     async def killed(self) -> None:
         """SIGKILL, and gone."""
@@ -132,6 +121,7 @@ class Fleet:
             "watchdog_seconds": 30,
             "batch_records_max": 200,
             "lane_retry_seconds": 1,
+            "fail_at": None,
         }
         self.consumers: list[ConsumerProcess] = []
 

@@ -204,10 +204,11 @@ async def _tables(
         candidates = await connection.fetch("SELECT * FROM candidates")
     finally:
         await connection.close(timeout=5)
+    states = [_state(row) for row in candidates]
     return (
         lanes,
         [_journal_row(row) for row in journal],
-        {(str(row["organization_id"]), str(row["candidate_id"])): _state(row) for row in candidates},
+        {(state["organization_id"], state["candidate_id"]): state for state in states},
     )
 
 

@@ -9,11 +9,13 @@ import json
 import os
 import sys
 from datetime import timedelta
+from itertools import count
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 import consumer.service
+from contract.lanes import Hook
 from contract.topics import Topics
 from funnel.consume import ConsumeConfig, run_consumer
 from funnel.crash import crash_hook
@@ -27,7 +29,7 @@ EXIT_FAILED = 70
 async def consume() -> None:
     settings = json.loads(os.environ[VARIABLE])
     # A test cannot wait as long as an operator does.
-    consumer.service.LANE_RETRY_SECONDS = settings["lane_retry_seconds"]
+    vars(consumer.service)["LANE_RETRY_SECONDS"] = settings["lane_retry_seconds"]
     config = ConsumeConfig(
         database_url=settings["database_url"],
         kafka=settings["kafka"],
@@ -37,7 +39,7 @@ async def consume() -> None:
         lease=timedelta(seconds=settings["lease_seconds"]),
         watchdog=timedelta(seconds=settings["watchdog_seconds"]),
         batch_records_max=settings["batch_records_max"],
-        hook=crash_hook(
+        hook=failing_at(settings["fail_at"]) or crash_hook(
             crash_at=os.environ.get("FUNNEL_CRASH_AT"), pause_at=os.environ.get("FUNNEL_PAUSE_AT")
         ),
     )
@@ -45,11 +47,25 @@ async def consume() -> None:
         await run_consumer(config, stopping, CollectorRegistry())
 
 
+def failing_at(point: str | None) -> Hook | None:
+    """A hook that raises what nobody expects, at `name:n`."""
+    if point is None:
+        return None
+    name, _, times = point.partition(":")
+    reached = count(1)
+
+    def hook(step: str) -> None:
+        if step == name and next(reached) == int(times):
+            raise RuntimeError(step)
+
+    return hook
+
+
 def main() -> int:
     configure_logs(level="INFO", log_format="json")
     try:
         asyncio.run(consume())
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 the test is told which, and the exit code
         structlog.get_logger("tests").exception(
             "consumer failed", action="consumer_failed", error=type(error).__name__
         )

@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that loses the COMMIT of a lane transaction, or the answer to it."""
+"""A TCP proxy before PostgreSQL that loses COMMITs of lane transactions, or the answers to them."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""A COMMIT that was asked for and not answered: it happened or it did not, and the lane finds out."""
+"""A COMMIT without an answer: it happened or it did not, and the lane finds out which."""
 
 import pytest
 

@@ -7,21 +7,21 @@ import pytest
 from funnel.crash import CRASH_POINTS
 from tests.faults.fleet import Fleet
 from tests.faults.oracle import verify
+from tests.faults.process import EXIT_FAILED
 from tests.faults.workload import Workload
 from tests.faults.world import World
 
 COMMANDS_TOTAL = 600
 TAKEOVER_POINTS = ("after_fence", "after_tail")
-# Reached once by each of the four lanes at start: the fifth time is under load.
-UNDER_LOAD = tuple(f"{point}:6" for point in CRASH_POINTS if point not in TAKEOVER_POINTS)
+# The sixth time: each of the four lanes has begun, and all have work in hand.
+UNDER_LOAD = [f"{point}:6" for point in CRASH_POINTS if point not in TAKEOVER_POINTS]
 
 
-async def load(world: World) -> Workload:
+async def load(world: World) -> None:
     """Hundreds of commands, several for each candidate, with reroutes and dead letters."""
     workload = Workload(seed=1, candidates_for_each_lane=6)
     await world.send(workload.creations())
     await world.send(workload.mixed(COMMANDS_TOTAL))
-    return workload
 
 
 async def recover(world: World, fleet: Fleet) -> None:
@@ -34,9 +34,34 @@ async def recover(world: World, fleet: Fleet) -> None:
     assert {"applied", "merged", "duplicate", "rejected"} <= set(tally.outcomes)
 
 
-@pytest.mark.parametrize("point", [*TAKEOVER_POINTS, *UNDER_LOAD])
-async def test_kill__at_a_crash_point(world: World, fleet: Fleet, point: str) -> None:
-    await load(world)
+async def killed_at(fleet: Fleet, point: str) -> None:
     consumer = await fleet.start(crash_at=point, batch_records_max=40)
     assert await consumer.ended() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("point", UNDER_LOAD)
+async def test_kill__under_load(world: World, fleet: Fleet, point: str) -> None:
+    await load(world)
+    await killed_at(fleet, point)
+    await recover(world, fleet)
+
+
+@pytest.mark.parametrize("point", TAKEOVER_POINTS)
+async def test_kill__in_the_middle_of_a_takeover(world: World, fleet: Fleet, point: str) -> None:
+    await load(world)
+    await killed_at(fleet, "after_sends:6")
+    await killed_at(fleet, point)
+    await recover(world, fleet)
+
+
+@pytest.mark.parametrize("point", ["after_decide:6", "before_publish:6"])
+async def test_lane__that_fails_unexpectedly_ends_the_process(
+    world: World, fleet: Fleet, point: str
+) -> None:
+    await load(world)
+    consumer = await fleet.start(fail_at=point, batch_records_max=40)
+    assert await consumer.ended() == EXIT_FAILED
+    assert consumer.actions("consumer_failed")[0]["error"] == "RuntimeError"
+    # The other lanes were handed over in order, and nobody waits for this one's lease.
+    assert not await world.value("SELECT count(*) FROM consumers")
     await recover(world, fleet)

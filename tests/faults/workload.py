@@ -11,6 +11,7 @@ from uuid import UUID, uuid5
 
 import orjson
 
+from domain.candidate import Changes
 from domain.identity import home_lane
 from producer.outgoing import CommandRecord, OutgoingCommand, command_record
 from tests.conftest import PARTITIONS_TOTAL
@@ -70,7 +71,7 @@ class Workload:
             case 1:
                 return self._update(*candidate, expected_version=self._random.randint(1, 30))
             case 2:
-                changes = {"source": f"source {self._written}"}
+                changes: Changes = {"source": f"source {self._written}"}
                 expected = self._random.randint(1, 10)
                 return self._update(
                     *candidate, changes, expected_version=expected, on_conflict="merge"
@@ -108,7 +109,7 @@ class Workload:
         self,
         organization_id: str,
         candidate_id: str,
-        changes: dict[str, Any] | None = None,
+        changes: Changes | None = None,
         **options: Any,
     ) -> CommandRecord:
         command_id = self._next_id()

@@ -90,7 +90,7 @@ class World:
         """Look again and again until it holds."""
         try:
             async with asyncio.timeout(seconds):
-                while not await holds():
+                while not await holds():  # noqa: ASYNC110 other processes make it hold
                     await asyncio.sleep(LOOK_EVERY_SECONDS)
         except TimeoutError:
             lanes = await self.fetch("SELECT * FROM lanes ORDER BY lane")
@@ -99,6 +99,13 @@ class World:
                 f"not within {seconds} s: {what}; sent {self.sent}, commands"
                 f" {self.commands.total}, results {self.results.total}\n{told}"
             ) from None
+
+    async def decided(self, total: int) -> None:
+        """Returns once more than so many records are settled in PostgreSQL."""
+        await self.until(
+            lambda: self.holds(f"SELECT sum(result_sequence) > {total} FROM lanes"),
+            what=f"{total} records settled",
+        )
 
     async def settled(
         self,
