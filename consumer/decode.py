@@ -3,7 +3,6 @@
 Total: every record becomes a submission, a reroute or a dead letter; nothing raises.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -122,25 +121,13 @@ class Decoder:
         if home != self._lane:
             return Reroute(home), *told
         identity = Identity(organization_id, envelope.source, envelope.command_id)
-        return Submission(identity, identity.key, _digest(envelope), command, errors), *told
+        digest = command_digest(envelope.type, data)
+        return Submission(identity, identity.key, digest, command, errors), *told
 
 
 def record_digest(record: RawRecord) -> bytes:
     """16 bytes over a whole record: tells whether a topic still holds what was read."""
     return blake2b(pack(record), digest_size=16).digest()
-
-
-def _digest(envelope: Envelope) -> bytes:
-    if envelope.exact:
-        try:
-            return command_digest(envelope.type, envelope.data)
-        except TypeError:  # orjson writes no more than 254 levels
-            pass
-    try:
-        text = json.dumps(envelope.data, sort_keys=True, separators=(",", ":"))
-    except RecursionError as error:
-        raise Undecodable("not_json", "The data is nested too deeply.") from error
-    return blake2b(f"{envelope.type}\n{text}".encode(), digest_size=16).digest()
 
 
 def _uuid(data: Any, name: str) -> str | None:

@@ -34,11 +34,7 @@ class Undecodable(Exception):
 
 
 class Envelope(NamedTuple):
-    """The attributes that matter here, and `data` parsed; `data` may be any JSON value.
-
-    `exact` is False where `data` holds what strict JSON does not allow (NaN, a lone surrogate,
-    a number beyond a double), so that only the lenient parser could read it.
-    """
+    """The attributes that matter here, and `data` parsed; `data` may be any JSON value."""
 
     command_id: str
     source: str
@@ -46,7 +42,6 @@ class Envelope(NamedTuple):
     data: Any
     traceparent: str | None = None
     tracestate: str | None = None
-    exact: bool = True
 
 
 def read_envelope(record: RawRecord) -> Envelope:
@@ -76,7 +71,7 @@ def _binary(value: bytes, headers: dict[str, bytes | None], content_type: str) -
     if content_type not in ("", "application/json") and not content_type.endswith("+json"):
         raise Undecodable("not_cloudevents", "The content type is not JSON.")
     command_type = _command_type(_text(headers.get("ce_type")))
-    data, exact = parse_json(value)
+    data = parse_json(value)
     return Envelope(
         _identifier(_text(headers.get("ce_id")), "id"),
         _identifier(_text(headers.get("ce_source")), "source"),
@@ -84,18 +79,17 @@ def _binary(value: bytes, headers: dict[str, bytes | None], content_type: str) -
         data,
         _text(headers.get("traceparent")),
         _text(headers.get("tracestate")),
-        exact,
     )
 
 
 def _structured(value: bytes, headers: dict[str, bytes | None]) -> Envelope:
-    event, exact = parse_json(value)
+    event = parse_json(value)
     if not isinstance(event, dict) or event.get("specversion") != "1.0":
         raise Undecodable("not_cloudevents", "The specversion of the event is not 1.0.")
     command_type = _command_type(event.get("type"))
     data = event.get("data")
     if "data_base64" in event:
-        data, exact = _base64_data(event)
+        data = _base64_data(event)
     return Envelope(
         _identifier(event.get("id"), "id"),
         _identifier(event.get("source"), "source"),
@@ -103,11 +97,10 @@ def _structured(value: bytes, headers: dict[str, bytes | None]) -> Envelope:
         data,
         _text(headers.get("traceparent")) or _storable_text(event.get("traceparent")),
         _text(headers.get("tracestate")) or _storable_text(event.get("tracestate")),
-        exact,
     )
 
 
-def _base64_data(event: dict[str, Any]) -> tuple[Any, bool]:
+def _base64_data(event: dict[str, Any]) -> Any:
     if "data" in event:
         raise Undecodable("not_cloudevents", "The event has both data and data_base64.")
     try:
@@ -116,18 +109,18 @@ def _base64_data(event: dict[str, Any]) -> tuple[Any, bool]:
         raise Undecodable("not_json", "The member data_base64 is not base64.") from error
 
 
-def parse_json(value: bytes) -> tuple[Any, bool]:
-    """The value and True; or, by the lenient parser, what strict JSON refuses, and False.
+def parse_json(value: bytes) -> Any:
+    """The value; a lenient parser reads what strict JSON refuses, so that it can be answered.
 
     Raises:
         Undecodable: neither parser can read it, or it is nested too deeply to be read.
     """
     try:
-        return orjson.loads(value), True
+        return orjson.loads(value)
     except orjson.JSONDecodeError:
         pass
     try:
-        return json.loads(value.decode(), parse_int=_integer), False
+        return json.loads(value.decode(), parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise Undecodable("not_json", "The data is not JSON in UTF-8.") from error
 

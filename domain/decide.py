@@ -52,7 +52,7 @@ class Change(NamedTuple):
 class Verdict(NamedTuple):
     """How one submission was settled. `details` is what only some results carry.
 
-    `settles` is False where an earlier submission has settled this identity already.
+    `settles` is False where the identity is, or may be, settled by an earlier submission.
     """
 
     outcome: Outcome
@@ -130,6 +130,7 @@ def _too_old(submission: Submission, oldest: datetime) -> Verdict | None:
         "rejected",
         "too_old",
         detail="The command's UUIDv7 is older than deduplication reaches back.",
+        settles=False,
     )
 
 

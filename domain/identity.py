@@ -4,7 +4,9 @@ All four are pure functions of what the sender wrote, so every process, now or i
 computes the same values.
 """
 
+import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -48,12 +50,37 @@ def _hash64(text: str) -> str:
 def command_digest(command_type: str, data: object) -> bytes:
     """16 bytes over `ce_type` and `data` as sent, keys sorted, before any normalization.
 
-    Raises:
-        TypeError: `data` holds what JSON cannot carry (NaN never reaches here as a number
-            that orjson parsed); the caller digests the raw text instead.
+    Total: data that strict JSON cannot carry (NaN, lone surrogates, numbers beyond 64 bits, deep
+    nests) is digested too, as it is such data that must be told from its repaired twin.
     """
-    canonical = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
-    return blake2b(command_type.encode() + b"\n" + canonical, digest_size=16).digest()
+    digest = blake2b(command_type.encode() + b"\n", digest_size=16)
+    try:
+        canonical = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        canonical = b""
+    if canonical and (b"null" not in canonical or orjson.loads(canonical) == data):
+        # orjson writes NaN and infinity as null without a word, hence the second look.
+        digest.update(canonical)
+    else:
+        for token in _tokens(data):
+            digest.update(token)
+    return digest.digest()
+
+
+def _tokens(data: object) -> Iterator[bytes]:
+    """`data` in one unambiguous order, without recursion."""
+    pending = [data]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            yield b"{%d" % len(value)
+            for name in sorted(value, reverse=True):
+                pending += value[name], name
+        elif isinstance(value, list):
+            yield b"[%d" % len(value)
+            pending += reversed(value)
+        else:
+            yield json.dumps(value).encode() + b","
 
 
 def uuid7_time(command_id: str) -> datetime | None:

@@ -24,6 +24,7 @@ from consumer.partitions import JournalPartitions
 from consumer.service import ConsumerService
 from consumer.source import Source
 from consumer.store import LaneStore, open_pool
+from consumer.tolerant import tolerate_header_names
 from contract.events import EventBuilder
 from contract.lanes import Hook
 from contract.topics import Topics
@@ -115,6 +116,7 @@ async def run_consumer(
         StoreAway, KafkaError: PostgreSQL or Kafka does not answer at start.
     """
     assert_fast_kafka()
+    tolerate_header_names()
     cluster_id, partitions_total = await describe(config.kafka, config.topics)
     pool = await open_pool(config.database_url, lease=config.lease, lanes_max=partitions_total)
     try:

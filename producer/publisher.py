@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalOperation, KafkaError
 
 from contract.events import EventBuilder, OutputRecord
 from contract.journal import JournalRow
@@ -231,7 +231,8 @@ class Publisher:
                 end = await self._send(producer, rows)
                 self._hook("after_sends")
                 await producer.commit_transaction()
-        except (KafkaError, OSError, TimeoutError) as error:
+        # IllegalOperation: fenced between two of these steps, the transaction is no more.
+        except (KafkaError, IllegalOperation, OSError, TimeoutError) as error:
             raise PublishFailed(type(error).__name__) from error
         self._hook("after_publish")
         # The commit marker takes one more offset.

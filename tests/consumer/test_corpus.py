@@ -298,7 +298,6 @@ async def alive(shared_bed: Bed) -> Key:
     return key
 
 
-@pytest.mark.xfail(run=False, reason="aiokafka cannot read such a batch, and its lane halts")
 @pytest.mark.parametrize("name", [b"\xff\xfe", b"caf\xe9", b"\xed\xa0\x80"])
 @pytest.mark.parametrize("good", [True, False])
 async def test_corpus__header_names_that_are_no_utf8(

@@ -1,11 +1,13 @@
 """Where going on would break a promise a lane halts, says why and what to do; the others go on."""
 
+import asyncio
 import signal
 from collections.abc import Collection
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from consumer.source import FETCH_WAIT
 from producer.admin import apply_topics
 from tests.conftest import PARTITIONS_TOTAL
 from tests.faults import broker
@@ -146,6 +148,7 @@ async def test_commands__expired_under_the_cursor_halts(
         await world.settled()
         consumer.pause()
         await consumer.paused()
+        await asyncio.sleep(2 * FETCH_WAIT.total_seconds())  # a fetch under way finds nothing yet
     await world.send(workload.lane_updates(0, 50))
     await world.commands.read_on()
     next_offset = await world.value("SELECT next_offset FROM lanes WHERE lane = 0")
