@@ -12,7 +12,7 @@ from bench.ceiling import run_ceiling
 from bench.service import (
     Latency,
     Throughput,
-    consumer_process,
+    consumer_processes,
     fresh_topics,
     run_latency,
     run_throughput,
@@ -35,6 +35,7 @@ class BenchConfig:
     candidates_total: int = 100_000
     updates_total: int = 40_000
     usual_total: int = 1000
+    consumers_total: int = 2
     warm_up_total: int = 20_000
     one_lane_total: int = 20_000
     latency_total: int = 500
@@ -69,7 +70,7 @@ async def run_bench(config: BenchConfig, *, report: Callable[[str], None]) -> Fi
 async def _run(
     config: BenchConfig,
     servers: Servers,
-    pids: dict[str, int],
+    pids: dict[str, list[int]],
     log: Any,
     report: Callable[[str], None],
 ) -> Figures:
@@ -93,13 +94,14 @@ async def _run(
         )
 
     database_url, topics = await _prepare(servers, kafka, workload, LANES_TOTAL)
-    async with consumer_process(
+    async with consumer_processes(
+        config.consumers_total,
         database_url=database_url,
         bootstrap_servers=servers.kafka_bootstrap_servers,
         topics=topics,
         log=log,
-    ) as pid:
-        everybody = pids | {"consumer": pid}
+    ) as consumers:
+        everybody = pids | {"consumers": consumers}
         report(f"(c) warming the broker's compiler up, {config.warm_up_total} commands")
         await run_throughput(
             database_url=database_url, kafka=kafka, topics=topics,
@@ -143,8 +145,8 @@ async def _prepare(
     return database_url, topics
 
 
-def _pids(stack: EmbeddedStack) -> dict[str, int]:
-    return {status.server: status.pid for status in stack.status() if status.pid is not None}
+def _pids(stack: EmbeddedStack) -> dict[str, list[int]]:
+    return {status.server: [status.pid] for status in stack.status() if status.pid is not None}
 
 
 def table(figures: Figures) -> str:
@@ -170,7 +172,11 @@ def table(figures: Figures) -> str:
             f"p99 {figures.latency.p99_ms:.0f} ms",
         ),
         ("CPU seconds of (c)", cpu, f"in {service.seconds:.1f} s"),
-        ("consumer memory, highest", f"{service.consumer_rss_mb:.0f} MiB", ""),
+        (
+            f"memory of a consumer ({config.consumers_total} run), highest",
+            f"{service.consumer_rss_mb:.0f} MiB",
+            "",
+        ),
     ]
     head = f"{config.updates_total:,} updates over {config.candidates_total:,} candidates"
     lines = [f"| {head} | | |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows)]

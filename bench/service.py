@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -43,10 +43,10 @@ class Latency(NamedTuple):
 
 
 @asynccontextmanager
-async def consumer_process(
-    *, database_url: str, bootstrap_servers: str, topics: Topics, log: Any
-) -> Any:
-    """`funnel consume` beside us; yields its pid once it owns every lane."""
+async def consumer_processes(
+    total: int, *, database_url: str, bootstrap_servers: str, topics: Topics, log: Any
+) -> AsyncIterator[list[int]]:
+    """`funnel consume`, `total` times; yields the pids once they share all lanes evenly."""
     environment = os.environ | {
         "DATABASE_URL": database_url,
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
@@ -54,15 +54,20 @@ async def consumer_process(
         "LOG_FORMAT": "json",
     }
     command = "from funnel.cli import main; main()"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", command, "consume", env=environment, stdout=log, stderr=log
-    )
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", command, "consume", env=environment, stdout=log, stderr=log
+        )
+        for _ in range(total)
+    ]
     try:
-        await _until_owned(database_url, process)
-        yield process.pid
+        await _until_shared(database_url, processes)
+        yield [process.pid for process in processes]
     finally:
-        process.terminate()
-        await asyncio.wait_for(process.wait(), 30)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            await asyncio.wait_for(process.wait(), 30)
 
 
 async def run_throughput(
@@ -72,18 +77,18 @@ async def run_throughput(
     topics: Topics,
     partitions_total: int,
     updates: Sequence[Update],
-    pids: Mapping[str, int],
+    pids: Mapping[str, Sequence[int]],
 ) -> Throughput:
     """Publish all, wait until the last result can be read.
 
     Args:
-        pids: processes whose CPU is told, by name; `consumer` among them.
+        pids: processes whose CPU is told, by name; `consumers` among them.
     """
     records = command_records(updates, partitions_total)
     connection = await asyncpg.connect(database_url)
     producer = AIOKafkaProducer(**kafka, enable_idempotence=True, max_batch_size=256 * 1024)
     await producer.start()
-    before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+    before = {name: sum(map(cpu_seconds, group)) for name, group in pids.items()}
     published = await _published(connection)
     try:
         started = time.perf_counter()
@@ -91,15 +96,24 @@ async def run_throughput(
             *(_send(producer, topics.commands, lane, todo) for lane, todo in records.items())
         )
         await _until_journaled(connection, published, records)
-        for lane, todo in records.items():
-            await _until_readable(kafka, topics, lane, published[lane] + len(todo))
+        await asyncio.gather(
+            *(
+                _until_readable(kafka, topics, lane, published[lane] + len(todo))
+                for lane, todo in records.items()
+            )
+        )
         seconds = time.perf_counter() - started
         await sending
     finally:
         await producer.stop()
         await connection.close()
-    cpu = {name: cpu_seconds(pid) - before[name] for name, pid in pids.items()}
-    return Throughput(len(updates) / seconds, seconds, cpu, rss_mb(pids["consumer"], peak=True))
+    cpu = {name: sum(map(cpu_seconds, group)) - before[name] for name, group in pids.items()}
+    return Throughput(
+        len(updates) / seconds,
+        seconds,
+        cpu,
+        max(rss_mb(pid, peak=True) for pid in pids["consumers"]),
+    )
 
 
 async def run_latency(
@@ -200,21 +214,25 @@ async def _until_readable(
             return
 
 
-async def _until_owned(database_url: str, process: asyncio.subprocess.Process) -> None:
+async def _until_shared(database_url: str, processes: Sequence[asyncio.subprocess.Process]) -> None:
     connection = await asyncpg.connect(database_url)
     try:
         async with asyncio.timeout(60):
             while True:
-                if process.returncode is not None:
-                    raise RuntimeError(f"the consumer ended with {process.returncode}")
-                if await connection.fetchval(_ALL_OWNED):
+                for process in processes:
+                    if process.returncode is not None:
+                        raise RuntimeError(f"a consumer ended with {process.returncode}")
+                owners = await connection.fetchval(_OWNERS)
+                if owners == len(processes):
                     return
                 await asyncio.sleep(0.1)
     finally:
         await connection.close()
 
 
-_ALL_OWNED = "SELECT bool_and(owner IS NOT NULL) FROM lanes"
+_OWNERS = """
+SELECT CASE WHEN bool_and(owner IS NOT NULL) THEN count(DISTINCT owner) END FROM lanes
+"""
 
 
 def fresh_topics() -> Topics:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import orjson
+from uuid_utils.compat import uuid7
 
 from contract.record import SourceRecord
 from domain.identity import home_lane
@@ -127,7 +128,7 @@ def command_records(
 def command_headers() -> tuple[tuple[str, bytes | None], ...]:
     return (
         ("ce_specversion", b"1.0"),
-        ("ce_id", str(uuid.uuid4()).encode()),
+        ("ce_id", str(uuid7()).encode()),
         ("ce_source", SOURCE.encode()),
         ("ce_type", b"candidate.update.v1"),
         ("content-type", b"application/json"),

@@ -125,9 +125,7 @@ class Apply:
         )
         return Snapshot(settled, candidates, history)
 
-    def _rows(
-        self, lane: LaneRow, items: Sequence[Item], decision: Decision
-    ) -> list[JournalRow]:
+    def _rows(self, lane: LaneRow, items: Sequence[Item], decision: Decision) -> list[JournalRow]:
         """One row for each item, numbered behind the lane's last."""
         verdicts = iter(decision.verdicts)
         now = timestamp_text(lane.recorded_at)
@@ -219,9 +217,7 @@ def _change_data(item: Item, verdict: Verdict, sequence: int, now: str) -> bytes
     )
 
 
-def _set_aside(
-    lane: LaneRow, index: int, item: Item, meaning: Reroute | DeadLetter
-) -> JournalRow:
+def _set_aside(lane: LaneRow, index: int, item: Item, meaning: Reroute | DeadLetter) -> JournalRow:
     if isinstance(meaning, Reroute):
         kind: Kind = "reroute"
         details: dict[str, Any] = {"to_partition": meaning.home}

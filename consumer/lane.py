@@ -173,9 +173,7 @@ class Lane:
         middle = len(batch.items) // 2
         first, rest = batch.items[:middle], batch.items[middle:]
         between = rest[0].offset
-        row = await self._settle(
-            row, Batch(first, between, record_digest(first[-1].record))
-        )
+        row = await self._settle(row, Batch(first, between, record_digest(first[-1].record)))
         if row.next_offset != between:
             return row
         return await self._settle(row, batch._replace(items=rest))

@@ -65,7 +65,8 @@ class Membership:
     async def heartbeat(self) -> list[str]:
         """Renews the lease; the ids of all that are alive, sorted, this one among them."""
         with translated():
-            return [row[0] for row in await self._pool.fetch(_HEARTBEAT, self._consumer_id, self._lease)]
+            rows = await self._pool.fetch(_HEARTBEAT, self._consumer_id, self._lease)
+        return [row[0] for row in rows]
 
     async def lost(self, claims: Sequence[Claim]) -> list[Claim]:
         """Those of our claims that another consumer has overruled."""
@@ -76,9 +77,7 @@ class Membership:
     async def claim(self, held: Collection[int], lanes_max: int) -> list[Claim]:
         """Takes up to `lanes_max` lanes whose owner is gone."""
         with translated():
-            rows = await self._pool.fetch(
-                _CLAIM_LANES, self._consumer_id, list(held), lanes_max
-            )
+            rows = await self._pool.fetch(_CLAIM_LANES, self._consumer_id, list(held), lanes_max)
         return [Claim(*row) for row in rows]
 
     async def release(self, claim: Claim) -> None:

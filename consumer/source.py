@@ -86,7 +86,7 @@ class Source:
                 end = await self._offset("end_offsets")
                 self._demand_offset(row, first, end)
                 if row.last_record_offset is not None and row.last_record_offset >= first:
-                    await self._demand_same_record(row)
+                    await self._demand_same_record(row, row.last_record_offset)
                 self._seek(row.next_offset)
         except (KafkaError, OSError, TimeoutError) as error:
             raise SourceAway(type(error).__name__) from error
@@ -197,10 +197,9 @@ class Source:
         if row.next_offset < first:
             raise _records_gone(self._lane, row.next_offset)
 
-    async def _demand_same_record(self, row: LaneRow) -> None:
-        """The record read last must still be there, unchanged."""
-        assert row.last_record_offset is not None
-        self._seek(row.last_record_offset)
+    async def _demand_same_record(self, row: LaneRow, offset: int) -> None:
+        """The record read last, at `offset`, must still be there, unchanged."""
+        self._seek(offset)
         while True:
             try:
                 polled = await self._consumer.getmany(
@@ -211,11 +210,11 @@ class Source:
             found = polled.get(self._partition)
             if found:
                 break
-            if await self._consumer.position(self._partition) > row.last_record_offset:
+            if await self._consumer.position(self._partition) > offset:
                 raise LaneHalted(self._lane, "the record read last is not there", _RECREATED)
         record = found[0]
         if (
-            record.offset != row.last_record_offset
+            record.offset != offset
             or record.timestamp != row.last_record_timestamp
             or record_digest(record) != row.last_record_digest
         ):

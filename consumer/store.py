@@ -1,9 +1,9 @@
 """The lane's seam to PostgreSQL: one transaction a batch, and the one place for driver errors.
 
-    StoreError
-    ├── StoreAway      no answer, or not able to write now: wait and ask again
-    ├── TryAgain       a deadlock, a guard, a serialization failure: fresh reads may succeed
-    └── DataRefused    the statement that writes candidates does not take this data
+StoreError
+├── StoreAway      no answer, or not able to write now: wait and ask again
+├── TryAgain       a deadlock, a guard, a serialization failure: fresh reads may succeed
+└── DataRefused    the statement that writes candidates does not take this data
 """
 
 import asyncio
@@ -224,13 +224,13 @@ class LaneStore:
             await connection.copy_records_to_table(
                 "dead_letters", records=map(_dead_letter, dead), columns=_DEAD_LETTER_COLUMNS
             )
-            rows = [row._replace(forward=None) if row.kind == "dead_letter" else row for row in rows]
+            rows = [
+                row._replace(forward=None) if row.kind == "dead_letter" else row for row in rows
+            ]
         partition = f"journal_{rows[0].recorded_at:%Y_%m}"
         await connection.copy_records_to_table(partition, records=rows, columns=COLUMNS)
 
-    async def advance(
-        self, connection: Connection, before: LaneRow, after: LaneRow
-    ) -> None:
+    async def advance(self, connection: Connection, before: LaneRow, after: LaneRow) -> None:
         """The compare-and-set. Raises TryAgain if the row is not as it was locked."""
         done = await connection.execute(
             _ADVANCE_LANE,

@@ -70,11 +70,11 @@ def _binary(value: bytes, headers: dict[str, bytes | None], content_type: str) -
         raise Undecodable("not_cloudevents", "The header ce_specversion is not 1.0.")
     if content_type not in ("", "application/json") and not content_type.endswith("+json"):
         raise Undecodable("not_cloudevents", "The content type is not JSON.")
-    command_type = _command_type(_text(headers.get("ce_type")))
+    command_type = _command_type(_repeated_text(headers.get("ce_type")))
     data = parse_json(value)
     return Envelope(
         _identifier(_text(headers.get("ce_id")), "id"),
-        _identifier(_text(headers.get("ce_source")), "source"),
+        _identifier(_repeated_text(headers.get("ce_source")), "source"),
         command_type,
         data,
         _text(headers.get("traceparent")),
@@ -132,7 +132,7 @@ def _integer(digits: str) -> int | float:
 
 def storable(text: str) -> bool:
     """Can PostgreSQL hold it as text: no NUL, no lone surrogate?"""
-    return "\0" not in text and (text.isascii() or not _SURROGATE.search(text))
+    return "\0" not in text and (text.isascii() or _SURROGATE.search(text) is None)
 
 
 def _command_type(text: Any) -> str:
@@ -168,8 +168,17 @@ def _storable_text(value: Any) -> str | None:
     return value if isinstance(value, str) and storable(value) else None
 
 
-@lru_cache(maxsize=256)
+def _repeated_text(value: bytes | None) -> str | None:
+    """As `_text`, for headers that are the same in nearly every record."""
+    return _known_text(value) if value is None or len(value) <= 1024 else _text(value)
+
+
+_known_text = lru_cache(maxsize=1024)(_text)
+
+
 def _content_type(value: bytes | None) -> str:
+    if value == b"application/json":
+        return "application/json"
     return (_text(value) or "").partition(";")[0].strip().lower()
 
 

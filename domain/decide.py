@@ -106,7 +106,7 @@ def decide(
     """
     settled = dict(snapshot.settled)
     work = _Working(snapshot, recorded_at_text)
-    oldest = recorded_at - deduplication_horizon
+    oldest = (recorded_at - deduplication_horizon).timestamp()
     verdicts: list[Verdict] = []
     for submission, sequence in zip(submissions, result_sequences, strict=True):
         verdict = (
@@ -122,7 +122,7 @@ def decide(
     return work.decision(verdicts)
 
 
-def _too_old(submission: Submission, oldest: datetime) -> Verdict | None:
+def _too_old(submission: Submission, oldest: float) -> Verdict | None:
     made_at = uuid7_time(submission.identity.command_id)
     if made_at is None or made_at >= oldest:
         return None

@@ -7,7 +7,6 @@ computes the same values.
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
@@ -33,18 +32,19 @@ class Identity(NamedTuple):
         The first half depends on organization and id only, so a range scan finds a command
         whose source the asker does not know; the second half adds the source.
         """
-        return identity_prefix(self.organization_id, self.command_id) + _hash64(
-            f"{self.organization_id}\0{self.command_id}\0{self.source}"
-        )
+        hashed = _hash64(f"{self.organization_id}\0{self.command_id}")
+        prefix = hashed.hexdigest()
+        hashed.update(f"\0{self.source}".encode())
+        return prefix + hashed.hexdigest()
 
 
 def identity_prefix(organization_id: str, command_id: str) -> str:
     """The first 16 hex digits of the key of every command with this organization and id."""
-    return _hash64(f"{organization_id}\0{command_id}")
+    return _hash64(f"{organization_id}\0{command_id}").hexdigest()
 
 
-def _hash64(text: str) -> str:
-    return blake2b(text.encode(), digest_size=8).hexdigest()
+def _hash64(text: str) -> "blake2b":
+    return blake2b(text.encode(), digest_size=8)
 
 
 def command_digest(command_type: str, data: object) -> bytes:
@@ -83,15 +83,12 @@ def _tokens(data: object) -> Iterator[bytes]:
             yield json.dumps(value).encode() + b","
 
 
-def uuid7_time(command_id: str) -> datetime | None:
-    """The instant inside a UUIDv7 (RFC 9562 5.7), or None for any other id."""
+def uuid7_time(command_id: str) -> float | None:
+    """Seconds since the epoch inside a UUIDv7 (RFC 9562 5.7), or None for any other id."""
+    if command_id[14:15] != "7":
+        return None
     uuid7 = _UUID7.fullmatch(command_id)
-    if uuid7 is None:
-        return None
-    try:
-        return datetime.fromtimestamp(int(uuid7[1] + uuid7[2], 16) / 1000, UTC)
-    except (ValueError, OverflowError):  # beyond the year 9999
-        return None
+    return None if uuid7 is None else int(uuid7[1] + uuid7[2], 16) / 1000
 
 
 def murmur2(data: bytes) -> int:

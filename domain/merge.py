@@ -62,7 +62,8 @@ def changed_fields(state: CandidateState, changes: Changes) -> dict[str, Any]:
 
 def same(a: Any, b: Any) -> bool:
     """Equal as JSON: `true` is not `1`, `1` is `1.0`; plain `==` would mix up the first two."""
-    if type(a) is str or type(b) is str:  # nearly every field: no more to look at
+    kind = type(a)
+    if kind is type(b) and kind is not dict and kind is not list:  # nearly every field
         return bool(a == b)
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)

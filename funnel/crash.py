@@ -11,6 +11,7 @@ from collections import Counter
 from contract.lanes import Hook
 
 CRASH_POINTS = (
+    "before_fence",
     "after_fence",
     "after_tail",
     "after_poll",

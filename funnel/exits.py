@@ -37,8 +37,6 @@ EXIT_CODES = {
     "asyncpg.exceptions.InvalidAuthorizationSpecificationError": BAD_CONFIGURATION,
     "asyncpg.exceptions.InvalidCatalogNameError": BAD_CONFIGURATION,
     "asyncpg.exceptions._base.ClientConfigurationError": BAD_CONFIGURATION,
-    "audit.database.AuditRefused": BAD_CONFIGURATION,
-    "audit.output_log.TopicMissing": BAD_CONFIGURATION,
     "consumer.membership.OtherTopics": BAD_CONFIGURATION,
     "funnel.consume.TopicMissing": BAD_CONFIGURATION,
     "funnel.settings.BadSettings": BAD_CONFIGURATION,

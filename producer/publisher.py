@@ -21,11 +21,11 @@ from contract.lanes import Hook, LaneHalted, LaneLost, Published
 from contract.topics import OUTPUT_MESSAGE_BYTES_MAX, Topics
 from domain.limits import BACKLOG_BATCHES_MAX, JOURNAL_READ_ROWS_MAX, OUTPUT_BATCH_BYTES_MAX
 from producer.journal import JournalAway, JournalReader
-from producer.tail import Tail, TailUnreadable, TailMissing, read_tail
+from producer.tail import Tail, TailMissing, TailUnreadable, read_tail
 
 TRANSACTION_TIMEOUT = timedelta(seconds=10)
 _STEP_WITHIN = timedelta(seconds=15)
-"""Deadline of one step with Kafka: longer than a transaction may hang, so that init can abort it."""
+"""Deadline of a step with Kafka: longer than a transaction may hang, so that init can abort it."""
 _STOP_WITHIN = timedelta(seconds=2)
 _RETRY_FIRST, _RETRY_MAX = timedelta(milliseconds=50), timedelta(seconds=2)
 
@@ -124,6 +124,7 @@ class Publisher:
     async def _recover(self) -> None:
         """Fence the former owner, find out what it published, publish what follows."""
         await self._demand_ownership()
+        self._hook("before_fence")
         self._producer = await self._fenced_producer()
         self._hook("after_fence")
         # Again: whoever took the lane before our init has been fenced by it and must win.
@@ -223,7 +224,8 @@ class Publisher:
     async def _publish(self, rows: Sequence[JournalRow]) -> None:
         """One Kafka transaction with everything of these rows, or nothing of them."""
         producer = self._producer
-        assert producer is not None
+        if producer is None:
+            raise PublishFailed("no producer")
         self._hook("before_publish")
         try:
             async with asyncio.timeout(_STEP_WITHIN.total_seconds()):
@@ -269,7 +271,9 @@ class Publisher:
     def _note_away(self, error: Exception | None) -> None:
         """One line for each change of state."""
         if error is not None and not self._away:
-            log.warning("publisher paused", action="publisher_paused", lane=self._lane, error=str(error))
+            log.warning(
+                "publisher paused", action="publisher_paused", lane=self._lane, error=str(error)
+            )
         elif error is None and self._away:
             log.info("publisher goes on", action="publisher_resumed", lane=self._lane)
         self._away = error is not None

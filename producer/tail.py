@@ -61,7 +61,8 @@ async def read_tail(kafka: Mapping[str, Any], topic: str, partition: int) -> Tai
 
 async def _settled_end(kafka: Mapping[str, Any], at: TopicPartition) -> int:
     """The end of the partition, once no transaction is open on it."""
-    committed, uncommitted = _consumer(kafka, "read_committed"), _consumer(kafka, "read_uncommitted")
+    committed = _consumer(kafka, "read_committed")
+    uncommitted = _consumer(kafka, "read_uncommitted")
     try:
         await committed.start()
         await uncommitted.start()

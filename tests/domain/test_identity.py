@@ -1,6 +1,6 @@
 """Who a command is: identity, digest, age, and the lane that every murmur2 client agrees on."""
 
-from datetime import UTC, datetime, timedelta
+import time
 from typing import Any
 from uuid import UUID
 
@@ -101,18 +101,17 @@ def test_command_digest__type_counts() -> None:
 @given(st.integers(0, 250_000_000_000_000), st.integers(0, 2**62 - 1))
 def test_uuid7_time__the_first_48_bits(milliseconds: int, rest: int) -> None:
     text = str(UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | rest))
-    expected = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
     for spelled in (text, text.upper()):
         found = uuid7_time(spelled)
         assert found is not None
-        assert abs(found - expected) < timedelta(milliseconds=1)
+        assert found == milliseconds / 1000
 
 
 def test_uuid7_time__of_the_library_that_makes_them() -> None:
-    before = datetime.now(UTC) - timedelta(milliseconds=2)
+    before = time.time() - 0.002
     made_at = uuid7_time(str(uuid_utils.compat.uuid7()))
     assert made_at is not None
-    assert before <= made_at <= datetime.now(UTC)
+    assert before <= made_at <= time.time()
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,6 @@ def test_uuid7_time__of_the_library_that_makes_them() -> None:
         "x",
         "0192f0c1-7c1e-4abc-8def-0123456789ab",
         "0192f0c1-7c1e-7abc-cdef-0123456789ab",
-        "ffffffff-ffff-7fff-bfff-ffffffffffff",
         "0192f0c1-7c1e-7abc-8def-0123456789ab ",
         "00000001-0000-7abc-8def-0123456789xy",
         "00000001x0000y7abcz8defw0123456789ab",

@@ -12,7 +12,7 @@ from tests.faults.workload import Workload
 from tests.faults.world import World
 
 COMMANDS_TOTAL = 600
-TAKEOVER_POINTS = ("after_fence", "after_tail")
+TAKEOVER_POINTS = ("before_fence", "after_fence", "after_tail")
 # The sixth time: each of the four lanes has begun, and all have work in hand.
 UNDER_LOAD = [f"{point}:6" for point in CRASH_POINTS if point not in TAKEOVER_POINTS]
 

@@ -1,25 +1,11 @@
 """Lanes change hands: fair shares as consumers come and go, and at once when one stops in order."""
 
 import asyncio
-from collections import Counter
 
 from tests.faults.fleet import Fleet
 from tests.faults.oracle import verify
 from tests.faults.workload import Workload
 from tests.faults.world import World
-
-
-async def shared_as(world: World, expected: dict[str, set[int]]) -> None:
-    """Returns once each consumer owns a number of lanes that is fair for it."""
-
-    async def holds() -> bool:
-        rows = await world.fetch("SELECT owner FROM lanes WHERE owner IS NOT NULL")
-        owned = Counter(row["owner"] for row in rows)
-        return owned.total() == 4 and all(
-            owned[consumer] in fair for consumer, fair in expected.items()
-        )
-
-    await world.until(holds, what=f"lanes shared as {expected}", seconds=20)
 
 
 async def test_lanes__are_shared_fairly_as_consumers_come_and_go(
@@ -29,18 +15,18 @@ async def test_lanes__are_shared_fairly_as_consumers_come_and_go(
     await world.send(workload.creations())
     # A lease that does not end within the test: only an orderly hand-over is that quick.
     one = await fleet.start("one", lease_seconds=60)
-    await shared_as(world, {"one": {4}})
+    await world.shared({"one": {4}})
     two = await fleet.start("two", lease_seconds=60)
-    await shared_as(world, {"one": {2}, "two": {2}})
+    await world.shared({"one": {2}, "two": {2}})
     await world.send(workload.mixed(300))
     three = await fleet.start("three", lease_seconds=60)
-    await shared_as(world, {"one": {1, 2}, "two": {1, 2}, "three": {1, 2}})
+    await world.shared({"one": {1, 2}, "two": {1, 2}, "three": {1, 2}})
     await world.send(workload.mixed(300))
     await world.settled()
     assert await one.terminated() == 0
-    await shared_as(world, {"two": {2}, "three": {2}})
+    await world.shared({"two": {2}, "three": {2}})
     assert await two.terminated() == 0
-    await shared_as(world, {"three": {4}})
+    await world.shared({"three": {4}})
     await world.send(workload.mixed(300))
     await world.settled()
     assert await three.terminated() == 0

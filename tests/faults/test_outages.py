@@ -127,6 +127,17 @@ async def test_sigterm__with_kafka_frozen_ends_within_its_bound(
         await fleet.start("two", batch_records_max=CHUNK)
 
 
+async def test_sigterm__with_postgresql_frozen_ends_within_its_bound(
+    world: World, fleet: Fleet, own_stack: EmbeddedStack
+) -> None:
+    async with under_load(world, fleet) as consumer:
+        own_stack.postgres.pause()
+        assert await consumer.terminated() == 0
+        own_stack.postgres.resume()
+        # Nobody could be told: its lanes are free when its lease has ended.
+        await fleet.start("two", batch_records_max=CHUNK)
+
+
 async def test_commands__with_a_corrupted_batch_halts_that_lane(
     world: World, fleet: Fleet, own_folder: Path
 ) -> None:
@@ -137,6 +148,7 @@ async def test_commands__with_a_corrupted_batch_halts_that_lane(
     consumer.pause()
     await consumer.paused()
     await world.send(workload.lane_updates(0, 20))
+    await world.commands.read_on()
     (segment,) = (own_folder / "kafka" / "data" / f"{world.topics.commands}-0").glob("*.log")
     flip = _flipped(segment)
     consumer.resume()

@@ -5,6 +5,7 @@ It is stopped by SIGSTOP at a named step, a peer takes its lanes, it goes on by 
 
 import pytest
 
+from tests.conftest import PARTITIONS_TOTAL
 from tests.faults.fleet import ConsumerProcess, Fleet
 from tests.faults.oracle import verify
 from tests.faults.workload import Workload
@@ -17,7 +18,7 @@ PAUSE_POINTS = ("after_write_journal:6", "before_commit:6", "before_publish:6", 
 async def takeover(fleet: Fleet) -> ConsumerProcess:
     """A peer that owns every lane, though their former owner is still there."""
     peer = await fleet.start("peer")
-    for lane in range(4):
+    for lane in range(PARTITIONS_TOTAL):
         await peer.said("lane_taken", lane=lane)
     return peer
 
@@ -26,8 +27,10 @@ async def outlived(
     world: World, workload: Workload, zombie: ConsumerProcess, peer: ConsumerProcess
 ) -> None:
     """The zombie stops each lane and says so; the peer is never disturbed; nothing is wrong."""
-    for lane in range(4):
+    for lane in range(PARTITIONS_TOTAL):
         await zombie.said("lane_lost", lane=lane, owner_epoch=1)
+    # Alive again it is a peer like any other, though no command told it that it was overruled.
+    await world.shared({zombie.consumer_id: {2}, peer.consumer_id: {2}})
     await world.send(workload.mixed(200))
     await world.settled()
     assert not peer.actions("lane_lost")
@@ -70,6 +73,25 @@ async def test_zombie__wakes_up_between_batches(
     await outlived(world, workload, zombie, peer)
 
 
+async def test_zombie__that_fences_its_successor_gives_way(world: World, fleet: Fleet) -> None:
+    workload = Workload(seed=5, candidates_for_each_lane=6)
+    await world.send(workload.creations() + workload.mixed(200))
+    # It has just seen that the lane is its own: the one moment at which it may do harm.
+    zombie = await fleet.start("zombie", pause_at="before_fence")
+    await zombie.paused()
+    peer = await takeover(fleet)
+    await world.settled()
+    zombie.resume()
+    for lane in range(PARTITIONS_TOTAL):
+        await zombie.said("lane_lost", lane=lane, owner_epoch=1)
+    await world.send(workload.mixed(200))
+    await world.settled()
+    assert not peer.actions("lane_lost")
+    assert await zombie.terminated() == 0
+    assert await peer.terminated() == 0
+    await verify(world)
+
+
 async def test_zombie__wakes_up_while_its_successor_takes_over(
     world: World, fleet: Fleet
 ) -> None:
@@ -81,7 +103,7 @@ async def test_zombie__wakes_up_while_its_successor_takes_over(
     peer = await fleet.start("peer", pause_at="after_fence:4")
     await peer.paused()
     zombie.resume()
-    for lane in range(4):
+    for lane in range(PARTITIONS_TOTAL):
         await zombie.said("lane_lost", lane=lane, owner_epoch=1)
     peer.resume()
     await world.settled()

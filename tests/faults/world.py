@@ -1,6 +1,7 @@
 """One deployment under test: its topics and its database, looked at from outside."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
@@ -99,6 +100,18 @@ class World:
                 f"not within {seconds} s: {what}; sent {self.sent}, commands"
                 f" {self.commands.total}, results {self.results.total}\n{told}"
             ) from None
+
+    async def shared(self, expected: dict[str, set[int]]) -> None:
+        """Returns once every lane has an owner, and each consumer a number that is fair for it."""
+
+        async def fair() -> bool:
+            rows = await self.fetch("SELECT owner FROM lanes WHERE owner IS NOT NULL")
+            owned = Counter(row["owner"] for row in rows)
+            return owned.total() == PARTITIONS_TOTAL and all(
+                owned[consumer] in numbers for consumer, numbers in expected.items()
+            )
+
+        await self.until(fair, what=f"lanes shared as {expected}")
 
     async def decided(self, total: int) -> None:
         """Returns once more than so many records are settled in PostgreSQL."""
