@@ -139,6 +139,7 @@ class Lane:
             records = await self._source.poll(FETCH_WAIT)
         except SourceAway as error:
             await self._pause(str(error))
+            await self._renew_source(row)
             return row
         self._hook("after_poll")
         backlog = row.result_sequence - self._outbox.published.result_sequence
@@ -251,6 +252,11 @@ class Lane:
             self._row = row
             return row
 
+    async def _renew_source(self, row: LaneRow) -> None:
+        await self._source.stop()
+        self._source = self._new_source()
+        await self._start_source(row)
+
     async def _start_source(self, row: LaneRow) -> None:
         while True:
             try:
@@ -319,9 +325,7 @@ class Lane:
             raise LaneStuck(f"lane {self.lane} makes no progress with {lag} offsets to go")
         self._rebuilds += 1
         log.warning("client rebuilt", action="source_rebuilt", lane=self.lane, lag=lag)
-        await self._source.stop()
-        self._source = self._new_source()
-        await self._start_source(row)
+        await self._renew_source(row)
 
     async def _pause(self, cause: str) -> None:
         """Wait with capped, jittered back-off; one log line for each change of state."""

@@ -14,6 +14,9 @@ from consumer.store import StoreAway, TryAgain
 from contract.lanes import LaneHalted, LaneLost
 from domain.limits import LANE_RETRY_SECONDS
 
+_TELL_WITHIN = timedelta(seconds=3)
+"""What is not told when leaving, the end of the lease tells: no reason to stay."""
+
 log = structlog.get_logger("consumer")
 
 LaneOf = Callable[[Claim], Lane]
@@ -149,8 +152,9 @@ class ConsumerService:
 
     async def _release(self, claim: Claim) -> None:
         try:
-            await self._membership.release(claim)
-        except (StoreAway, TryAgain) as error:
+            async with asyncio.timeout(_TELL_WITHIN.total_seconds()):
+                await self._membership.release(claim)
+        except (StoreAway, TryAgain, TimeoutError) as error:
             log.warning(
                 "lane not handed over, its lease will end", action="release_failed",
                 lane=claim.lane, error=str(error),
@@ -176,8 +180,9 @@ class ConsumerService:
         tasks = [task for _, task in self._running.values()]
         await asyncio.gather(*tasks, return_exceptions=True)
         try:
-            await self._membership.leave()
-        except (StoreAway, TryAgain) as error:
+            async with asyncio.timeout(_TELL_WITHIN.total_seconds()):
+                await self._membership.leave()
+        except (StoreAway, TryAgain, TimeoutError) as error:
             log.warning("left without a word", action="leave_failed", error=str(error))
 
 

@@ -30,6 +30,12 @@ _RECREATED = (
     "The commands topic was deleted and created again, or is another one. Restore it, or move"
     " the lanes to it with a decision about the commands that are lost"
 )
+_AWAY = (
+    KafkaError,
+    OSError,
+    TimeoutError,
+    AssertionError,  # aiokafka's, where a broker that is just back knows of no broker
+)
 # Whatever a broken or hostile record batch makes the decoders raise.
 _UNREADABLE = (
     CorruptRecordException,
@@ -88,7 +94,7 @@ class Source:
                 if row.last_record_offset is not None and row.last_record_offset >= first:
                     await self._demand_same_record(row, row.last_record_offset)
                 self._seek(row.next_offset)
-        except (KafkaError, OSError, TimeoutError) as error:
+        except _AWAY as error:
             raise SourceAway(type(error).__name__) from error
 
     async def poll(self, wait: timedelta) -> Sequence[KafkaRecord]:
@@ -111,7 +117,7 @@ class Source:
         except _UNREADABLE as error:
             self._seek(self.position)
             raise self._unreadable(error) from error
-        except (KafkaError, OSError, TimeoutError) as error:
+        except _AWAY as error:
             self._seek(self.position)
             raise SourceAway(type(error).__name__) from error
         except BaseException:
@@ -138,7 +144,7 @@ class Source:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN.total_seconds()):
                 return max(0, await self._offset("end_offsets") - self.position)
-        except (KafkaError, OSError, TimeoutError) as error:
+        except _AWAY as error:
             raise SourceAway(type(error).__name__) from error
 
     def lag_seen(self) -> int:
@@ -155,7 +161,7 @@ class Source:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN.total_seconds()):
                 await self._consumer.commit({self._partition: offset})
-        except (KafkaError, OSError, TimeoutError) as error:
+        except _AWAY as error:
             raise SourceAway(type(error).__name__) from error
 
     async def stop(self) -> None:
@@ -163,7 +169,7 @@ class Source:
         try:
             async with asyncio.timeout(5):
                 await self._consumer.stop()
-        except (KafkaError, OSError, TimeoutError):
+        except _AWAY:
             return
 
     def _unreadable(self, error: Exception) -> LaneHalted:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import IllegalOperation, KafkaError
 
 from contract.events import EventBuilder, OutputRecord
 from contract.journal import JournalRow
@@ -21,7 +20,7 @@ from contract.lanes import Hook, LaneHalted, LaneLost, Published
 from contract.topics import OUTPUT_MESSAGE_BYTES_MAX, Topics
 from domain.limits import BACKLOG_BATCHES_MAX, JOURNAL_READ_ROWS_MAX, OUTPUT_BATCH_BYTES_MAX
 from producer.journal import JournalAway, JournalReader
-from producer.tail import Tail, TailMissing, TailUnreadable, read_tail
+from producer.tail import KAFKA_AWAY, Tail, TailMissing, TailUnreadable, read_tail
 
 TRANSACTION_TIMEOUT = timedelta(seconds=10)
 _STEP_WITHIN = timedelta(seconds=15)
@@ -154,7 +153,7 @@ class Publisher:
         try:
             async with asyncio.timeout(_STEP_WITHIN.total_seconds()):
                 await producer.start()
-        except (KafkaError, OSError, TimeoutError) as error:
+        except KAFKA_AWAY as error:
             await _stop(producer)
             raise PublishFailed(type(error).__name__) from error
         except BaseException:
@@ -174,7 +173,7 @@ class Publisher:
                 f"{error} on {self._topics.results}",
                 "Only this service may write there: find the writer, remove its right to",
             ) from error
-        except (KafkaError, OSError, TimeoutError) as error:
+        except KAFKA_AWAY as error:
             raise PublishFailed(type(error).__name__) from error
 
     async def _last_published(self, tail: Tail) -> Published:
@@ -233,8 +232,7 @@ class Publisher:
                 end = await self._send(producer, rows)
                 self._hook("after_sends")
                 await producer.commit_transaction()
-        # IllegalOperation: fenced between two of these steps, the transaction is no more.
-        except (KafkaError, IllegalOperation, OSError, TimeoutError) as error:
+        except KAFKA_AWAY as error:
             raise PublishFailed(type(error).__name__) from error
         self._hook("after_publish")
         # The commit marker takes one more offset.

@@ -9,8 +9,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalOperation, KafkaError
 
+KAFKA_AWAY = (
+    KafkaError,
+    OSError,
+    TimeoutError,
+    IllegalOperation,  # fenced between two steps of a transaction, which is no more
+    AssertionError,  # aiokafka's, where a broker that is just back knows of no broker
+)
 _STEP_FIRST = 16
 _STEP_FACTOR = 16
 
@@ -37,7 +44,7 @@ async def read_tail(kafka: Mapping[str, Any], topic: str, partition: int) -> Tai
     Waits until the stable end is the high watermark; the caller bounds the wait.
 
     Raises:
-        KafkaError, OSError: Kafka does not answer.
+        KAFKA_AWAY: Kafka does not answer.
         TailMissing: the topic was deleted.
         TailUnreadable: the record is not ours.
     """
@@ -111,5 +118,5 @@ async def _stop(consumer: AIOKafkaConsumer) -> None:
     try:
         async with asyncio.timeout(5):
             await consumer.stop()
-    except (KafkaError, OSError, TimeoutError):
+    except KAFKA_AWAY:
         return

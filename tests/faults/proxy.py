@@ -42,9 +42,7 @@ class CommitProxy:
     async def _connected(
         self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter
     ) -> None:
-        server, to_server = await asyncio.open_connection(
-            self._target.hostname, self._target.port
-        )
+        server, to_server = await asyncio.open_connection(self._target.hostname, self._target.port)
         answers = asyncio.create_task(_pump(server, to_client))
         try:
             await self._requests(client, to_server, answers)

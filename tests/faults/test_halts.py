@@ -77,9 +77,7 @@ async def test_results__emptied_behind_what_is_known_halts(world: World, fleet: 
     assert (await world.results.stable_ends())[0] == ends[0]
 
 
-async def test_changes__refused_while_the_results_were_accepted(
-    world: World, fleet: Fleet
-) -> None:
+async def test_changes__refused_while_the_results_were_accepted(world: World, fleet: Fleet) -> None:
     workload = await settled_once(world, fleet, seed=12)
     published = [len(records) for records in world.results.records]
     await broker.limit_message_bytes(world.kafka, world.topics, world.topics.changes, 2000)
@@ -162,9 +160,7 @@ async def test_commands__expired_under_the_cursor_halts(
     assert await world.value("SELECT next_offset FROM lanes WHERE lane = 0") == next_offset
 
 
-async def test_partitions__added_while_running_halts_every_lane(
-    world: World, fleet: Fleet
-) -> None:
+async def test_partitions__added_while_running_halts_every_lane(world: World, fleet: Fleet) -> None:
     workload = Workload(seed=16, candidates_for_each_lane=4)
     await world.send(workload.creations())
     consumer = await fleet.start()

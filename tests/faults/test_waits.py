@@ -29,9 +29,7 @@ async def test_wait__at_control_records_and_behind_an_open_transaction(
     workload = Workload(seed=30, candidates_for_each_lane=4)
     await world.send(workload.creations())
     consumer = await fleet.start(watchdog_seconds=WATCHDOG_SECONDS)
-    upstream = AIOKafkaProducer(
-        **world.kafka, transactional_id=f"{world.topics.commands}.upstream"
-    )
+    upstream = AIOKafkaProducer(**world.kafka, transactional_id=f"{world.topics.commands}.upstream")
     await upstream.start()
     try:
         # Lane 0 ends with a commit marker, lane 1 with aborted records and their marker.

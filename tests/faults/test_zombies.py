@@ -92,9 +92,7 @@ async def test_zombie__that_fences_its_successor_gives_way(world: World, fleet: 
     await verify(world)
 
 
-async def test_zombie__wakes_up_while_its_successor_takes_over(
-    world: World, fleet: Fleet
-) -> None:
+async def test_zombie__wakes_up_while_its_successor_takes_over(world: World, fleet: Fleet) -> None:
     workload = Workload(seed=4, candidates_for_each_lane=6)
     await world.send(workload.creations() + workload.mixed(600))
     zombie = await fleet.start("zombie", pause_at="after_sends:6", batch_records_max=40)
