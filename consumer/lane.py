@@ -79,6 +79,8 @@ class Lane:
         self._hook = hook
         self._stopping = asyncio.Event()
         self._row: LaneRow | None = None
+        # Also past control records, of which the lane row knows nothing; None before the start.
+        self._read_to: int | None = None
         self._failures = 0
         self._progress_at = time.monotonic()
         self._rebuilds = 0
@@ -148,6 +150,7 @@ class Lane:
         if total is not None and total != row.partitions_total:
             raise partitions_changed(row, total)
         if not records:
+            self._read_to = self._source.position
             await self._watch(row)
             return row
         self._note_back()
@@ -157,6 +160,7 @@ class Lane:
         after = await self._settle(row, batch)
         if after.next_offset != batch.next_offset:
             self._source.seek(after.next_offset)
+        self._read_to = after.next_offset
         self._metrics.batch(records=len(records), seconds=time.perf_counter() - started)
         return after
 
@@ -266,6 +270,7 @@ class Lane:
                 self._source = self._new_source()
                 await self._pause(str(error))
             else:
+                self._read_to = row.next_offset
                 self._note_back()
                 return
 
@@ -275,7 +280,7 @@ class Lane:
             async with asyncio.timeout(_DRAIN_WITHIN.total_seconds()):
                 await self._outbox.published_up_to(row.result_sequence)
                 await self._note_published(row)
-                await self._source.commit_offset(row.next_offset)
+                await self._source.commit_offset(self._read_to or row.next_offset)
         except (TimeoutError, StoreAway, TryAgain, SourceAway) as error:
             log.info(
                 "handed over with a backlog", action="handover_incomplete", lane=self.lane,
@@ -284,7 +289,7 @@ class Lane:
 
     async def _housekeep(self) -> None:
         """Every few seconds: what was published, the group's offset, that the lane runs."""
-        noted = committed = -1
+        noted, committed = -1, -1
         while True:
             await asyncio.sleep(_HOUSEKEEPING.total_seconds())
             row = self._row
@@ -294,9 +299,9 @@ class Lane:
                 if self._outbox.published.result_sequence != noted:
                     await self._note_published(row)
                     noted = self._outbox.published.result_sequence
-                if row.next_offset != committed:
-                    await self._source.commit_offset(row.next_offset)
-                    committed = row.next_offset
+                if self._read_to is not None and self._read_to != committed:
+                    await self._source.commit_offset(self._read_to)
+                    committed = self._read_to
             except (StoreAway, TryAgain, SourceAway) as error:
                 log.debug("housekeeping put off", action="housekeeping_failed", error=str(error))
 
