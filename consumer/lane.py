@@ -26,6 +26,8 @@ from domain.limits import APPLY_TRIES_MAX, WATCHDOG_REBUILDS_MAX
 
 _RETRY_FIRST, _RETRY_MAX = 0.05, 2.0
 _HOUSEKEEPING = timedelta(seconds=5)
+_ASK_EVERY = timedelta(seconds=5)
+"""How long an idle lane may not know that Kafka is away."""
 _DRAIN_WITHIN = timedelta(seconds=5)
 _STOP_WITHIN = timedelta(seconds=10)
 """From the wish to stop: a batch in hand and the drain behind it, unless a server hangs."""
@@ -82,7 +84,7 @@ class Lane:
         # Also past control records, of which the lane row knows nothing; None before the start.
         self._read_to: int | None = None
         self._failures = 0
-        self._progress_at = time.monotonic()
+        self._progress_at = self._asked_at = time.monotonic()
         self._rebuilds = 0
 
     def stop(self) -> None:
@@ -315,20 +317,29 @@ class Lane:
         )
 
     async def _watch(self, row: LaneRow) -> None:
-        """No progress with real lag: rebuild the client; again and again: give up."""
-        if time.monotonic() - self._progress_at < self._watchdog.total_seconds():
+        """Nothing came: is Kafka there at all, and is there really nothing?
+
+        No progress with real lag: rebuild the client; again: give up.
+        """
+        now = time.monotonic()
+        if now - self._asked_at < _ASK_EVERY.total_seconds() and not self._failures:
             return
+        self._asked_at = now
         try:
             lag = await self._source.lag()
         except SourceAway as error:
             await self._pause(str(error))
+            await self._renew_source(row)
             return
-        self._progress_at = time.monotonic()
+        self._note_back()
         if lag == 0:
+            self._progress_at = now
+        if now - self._progress_at < self._watchdog.total_seconds():
             return
         if self._rebuilds >= WATCHDOG_REBUILDS_MAX:
             raise LaneStuck(f"lane {self.lane} makes no progress with {lag} offsets to go")
         self._rebuilds += 1
+        self._progress_at = now
         log.warning("client rebuilt", action="source_rebuilt", lane=self.lane, lag=lag)
         await self._renew_source(row)
 
@@ -343,7 +354,7 @@ class Lane:
 
     def _note_back(self) -> None:
         if self._failures:
-            log.info("lane goes on", action="lane_resumed", lane=self.lane)
+            log.warning("lane goes on", action="lane_resumed", lane=self.lane)
             self._metrics.paused(False)
         self._failures = 0
 

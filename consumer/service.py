@@ -75,7 +75,7 @@ class ConsumerService:
             self._away = True
         else:
             if self._away:
-                log.info("membership goes on", action="membership_resumed")
+                log.warning("membership goes on", action="membership_resumed")
             self._away = False
 
     async def run_once(self) -> None:

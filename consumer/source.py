@@ -26,6 +26,8 @@ from contract.topics import Topics
 
 FETCH_WAIT = timedelta(milliseconds=50)
 _ANSWER_WITHIN = timedelta(seconds=10)
+_STOP_WITHIN = timedelta(seconds=5)
+_PROBE_WITHIN = timedelta(seconds=3)
 _RECREATED = (
     "The commands topic was deleted and created again, or is another one. Restore it, or move"
     " the lanes to it with a decision about the commands that are lost"
@@ -51,6 +53,9 @@ _UNREADABLE = (
 
 class SourceAway(Exception):
     """Kafka does not answer, or not usefully; asking again later may help."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"Kafka does not answer ({type(error).__name__})")
 
 
 class Source:
@@ -95,7 +100,7 @@ class Source:
                     await self._demand_same_record(row, row.last_record_offset)
                 self._seek(row.next_offset)
         except _AWAY as error:
-            raise SourceAway(type(error).__name__) from error
+            raise SourceAway(error) from error
 
     async def poll(self, wait: timedelta) -> Sequence[KafkaRecord]:
         """What is there, at most `records_max`; after `wait` perhaps nothing.
@@ -119,7 +124,7 @@ class Source:
             raise self._unreadable(error) from error
         except _AWAY as error:
             self._seek(self.position)
-            raise SourceAway(type(error).__name__) from error
+            raise SourceAway(error) from error
         except BaseException:
             self._seek(self.position)
             raise
@@ -142,10 +147,10 @@ class Source:
             SourceAway: Kafka does not answer.
         """
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN.total_seconds()):
+            async with asyncio.timeout(_PROBE_WITHIN.total_seconds()):
                 return max(0, await self._offset("end_offsets") - self.position)
         except _AWAY as error:
-            raise SourceAway(type(error).__name__) from error
+            raise SourceAway(error) from error
 
     def lag_seen(self) -> int:
         """The lag as of the last fetch, without asking."""
@@ -162,15 +167,17 @@ class Source:
             async with asyncio.timeout(_ANSWER_WITHIN.total_seconds()):
                 await self._consumer.commit({self._partition: offset})
         except _AWAY as error:
-            raise SourceAway(type(error).__name__) from error
+            raise SourceAway(error) from error
 
     async def stop(self) -> None:
-        """Leave, within a bound; a client that does not answer is left to the collector."""
-        try:
-            async with asyncio.timeout(5):
-                await self._consumer.stop()
-        except _AWAY:
-            return
+        """Leave, within a bound.
+
+        In a task of its own: aiokafka passes on the cancellation of its own tasks, which would
+        end ours; and cut short, it would never close its connections.
+        """
+        stopping = asyncio.create_task(self._consumer.stop())
+        stopping.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.wait({stopping}, timeout=_STOP_WITHIN.total_seconds())
 
     def _unreadable(self, error: Exception) -> LaneHalted:
         return LaneHalted(

@@ -75,7 +75,7 @@ def translated() -> Iterator[None]:
     except _AGAIN as error:
         raise TryAgain(type(error).__name__) from error
     except _AWAY as error:
-        raise StoreAway(f"{type(error).__name__}") from error
+        raise StoreAway(f"PostgreSQL does not answer ({type(error).__name__})") from error
 
 
 async def open_pool(database_url: str, *, lease: timedelta, lanes_max: int) -> asyncpg.Pool:

@@ -6,6 +6,7 @@ that no payload, and with it no personal data, gets in by passing an object.
 
 import logging
 import sys
+import time
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -17,10 +18,14 @@ TEXT_CHARACTERS_MAX = 500
 QUIET = {
     "aiokafka": logging.WARNING,  # speaks of every connection at INFO
     "asyncio": logging.WARNING,
+    "asyncpg.pool": logging.CRITICAL,  # a traceback for each try; our own line says it once
     "uvicorn": logging.WARNING,
     # Offsets are committed for lag tools only; the first commit of a cluster always fails.
     "aiokafka.consumer.group_coordinator": logging.CRITICAL,
 }
+
+TEMPLATES_MAX = 1000
+"""How many kinds of drivers' lines are told apart: more than they have."""
 
 WITHOUT_LOCALS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -30,6 +35,30 @@ WITHOUT_LOCALS = structlog.processors.ExceptionRenderer(
 STRUCTLOG_KEYS = frozenset(
     {"_record", "_from_structlog", "exc_info", "stack_info", "positional_args"}
 )
+
+
+class OncePerWhile(logging.Filter):
+    """Drivers tell of each failed try, thousands a second in an outage: a line each 30 s will do.
+
+    Ours are left alone: they tell of changes of state only.
+    """
+
+    def __init__(self, every_s: float = 30.0) -> None:
+        super().__init__()
+        self._every_s = every_s
+        self._next: dict[tuple[str, object], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(("aiokafka", "asyncpg")):
+            return True
+        template = record.name, str(record.msg)[:100]
+        now = time.monotonic()
+        if now < self._next.get(template, 0):
+            return False
+        if len(self._next) >= TEMPLATES_MAX:
+            self._next.clear()
+        self._next[template] = now + self._every_s
+        return True
 
 
 def configure_logs(*, level: str, log_format: str) -> None:
@@ -72,6 +101,7 @@ def configure_logs(*, level: str, log_format: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
+    handler.addFilter(OncePerWhile())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)

@@ -273,7 +273,7 @@ class Publisher:
                 "publisher paused", action="publisher_paused", lane=self._lane, error=str(error)
             )
         elif error is None and self._away:
-            log.info("publisher goes on", action="publisher_resumed", lane=self._lane)
+            log.warning("publisher goes on", action="publisher_resumed", lane=self._lane)
         self._away = error is not None
 
 

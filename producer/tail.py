@@ -6,6 +6,7 @@ before what was read.
 
 import asyncio
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,6 +19,7 @@ KAFKA_AWAY = (
     IllegalOperation,  # fenced between two steps of a transaction, which is no more
     AssertionError,  # aiokafka's, where a broker that is just back knows of no broker
 )
+_STOP_WITHIN = timedelta(seconds=5)
 _STEP_FIRST = 16
 _STEP_FACTOR = 16
 
@@ -115,8 +117,7 @@ def _consumer(kafka: Mapping[str, Any], isolation: str) -> AIOKafkaConsumer:
 
 
 async def _stop(consumer: AIOKafkaConsumer) -> None:
-    try:
-        async with asyncio.timeout(5):
-            await consumer.stop()
-    except KAFKA_AWAY:
-        return
+    """In a task of its own: aiokafka passes on the cancellation of its own tasks."""
+    stopping = asyncio.create_task(consumer.stop())
+    stopping.add_done_callback(lambda task: task.cancelled() or task.exception())
+    await asyncio.wait({stopping}, timeout=_STOP_WITHIN.total_seconds())

@@ -181,3 +181,22 @@ def _flipped(segment: Path) -> Callable[[], None]:
     position = len(segment.read_bytes().rstrip(b"\0")) - 1
     flip()
     return flip
+
+
+async def test_kafka__killed_while_the_lanes_have_nothing_to_do(
+    world: World, fleet: Fleet, own_stack: EmbeddedStack
+) -> None:
+    workload = Workload(seed=51, candidates_for_each_lane=2)
+    await world.send(workload.creations())
+    consumer = await fleet.start()
+    await world.settled()
+    await asyncio.to_thread(own_stack.kafka.kill)
+    for lane in range(PARTITIONS_TOTAL):
+        await consumer.said("lane_paused", lane=lane)
+    await asyncio.to_thread(own_stack.kafka.start)
+    for lane in range(PARTITIONS_TOTAL):
+        await consumer.said("lane_resumed", lane=lane)
+    await world.send(workload.mixed(50))
+    await world.settled()
+    assert await consumer.terminated() == 0
+    await verify(world)

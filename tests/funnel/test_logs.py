@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from funnel.logs import TEXT_CHARACTERS_MAX, configure_logs
+from funnel.logs import TEXT_CHARACTERS_MAX, OncePerWhile, configure_logs
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +76,16 @@ def test_console__is_for_people(capfd: pytest.CaptureFixture[str]) -> None:
     assert "loud" in err
     assert "quiet" not in err
     assert not err.startswith("{")
+
+
+def test_once_per_while__drivers_may_not_flood_and_we_are_always_heard() -> None:
+    sparse = OncePerWhile()
+
+    def passes(name: str, message: str, *args: object) -> bool:
+        return sparse.filter(logging.LogRecord(name, 30, "", 0, message, args, None))
+
+    assert passes("aiokafka.conn", "Unable connect to node %s", 1)
+    assert not passes("aiokafka.conn", "Unable connect to node %s", 2)
+    assert passes("aiokafka.conn", "something else")
+    assert passes("consumer", "lane paused")
+    assert passes("consumer", "lane paused")
