@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo "$$python" && break; done)
+FREE = $$(df -Pm . | awk 'NR == 2 { print $$4 }')
 UV_VERSION := >=0.13,<0.14
 UV := .build/uv/bin/uv
 export UV_PYTHON_DOWNLOADS := never
@@ -78,7 +79,9 @@ clean: ## Remove what was installed; data in .funnel stays
 
 $(UV):
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed, none was found" >&2; exit 78; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "make: PYTHON=$(PYTHON) does not run, or is older than 3.11" >&2; exit 78; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: $(PYTHON) has no venv (on Debian: apt install python3-venv)" >&2; exit 78; }
 	@echo "installing uv into .build/uv"
 	@mkdir -p .build && echo '*' > .build/.gitignore
-	@$(PYTHON) -m venv .build/uv || { echo "make: $(PYTHON) has no venv (on Debian: apt install python3-venv)" >&2; rm -rf .build/uv; exit 78; }
-	@.build/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv$(UV_VERSION)'
+	@$(PYTHON) -m venv .build/uv || { rm -rf .build/uv; echo "make: cannot make .build/uv, $(FREE) MiB free on disk" >&2; exit 69; }
+	@.build/uv/bin/python -m pip install --disable-pip-version-check 'uv$(UV_VERSION)' > .build/pip.log 2>&1 || { echo "make: cannot install uv: is the package index reachable? $(FREE) MiB free on disk; more in .build/pip.log" >&2; exit 69; }

@@ -12,6 +12,7 @@ from functools import partial
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -55,15 +56,19 @@ class ApiConfig:
     event_source: str
 
 
-def create_app(config: ApiConfig) -> FastAPI:
+def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> FastAPI:
     """The application; nothing is opened before its lifespan starts.
 
     `app.state.waits.end_all()` answers every waiting request: call it when the process is told to
-    stop, before the server waits for its requests.
+    stop, before the server waits for its requests. `/metrics` shows all of `registry`.
     """
     database = Database(config.database_url)
     waits = CommandWaits(partial(read_commands, database))
-    metrics = Metrics(waits=lambda: waits.total, connections=lambda: database.connections)
+    metrics = Metrics(
+        registry or CollectorRegistry(),
+        waits=lambda: waits.total,
+        connections=lambda: database.connections,
+    )
     admit = admission(config.verifier, "candidates:read")
 
     app = DocumentedApi(

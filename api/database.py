@@ -11,12 +11,15 @@ from importlib.resources import files
 from typing import Any, TypeAlias
 
 import asyncpg
+import structlog
 
 from api.limits import ACQUIRE_S_MAX, CONNECTIONS_MAX, STATEMENT_S_MAX
 
 ROLE = "funnel_api"
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+log = structlog.get_logger("api")
 
 _SETTINGS = {
     "role": ROLE,
@@ -64,6 +67,7 @@ class Database:
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
         self._pool: Pool | None = None
+        self._is_away = False
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -95,13 +99,27 @@ class Database:
         try:
             # The time-out covers the release too, where a cancelled query is waited for.
             async with self._pool.acquire(timeout=ACQUIRE_S_MAX) as connection:
-                return await connection.fetch(sql, *arguments)
+                rows = await connection.fetch(sql, *arguments)
         except _AWAY as error:
             if isinstance(error, ValueError):  # an argument that has no encoding: our fault
                 raise
+            self._note_away(type(error).__name__)
             raise DatabaseAway(type(error).__name__) from error
         except _NOT_MIGRATED as error:
+            self._note_back()
             raise SchemaMissing(type(error).__name__) from error
+        self._note_back()
+        return rows
+
+    def _note_away(self, cause: str) -> None:
+        if not self._is_away:
+            log.warning("PostgreSQL does not answer", action="database_away", cause=cause)
+        self._is_away = True
+
+    def _note_back(self) -> None:
+        if self._is_away:
+            log.info("PostgreSQL answers again", action="database_back")
+        self._is_away = False
 
     @property
     def connections(self) -> int:

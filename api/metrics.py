@@ -1,6 +1,6 @@
 """Rate, errors and duration of requests by route template, and what waits or is connected.
 
-A registry of its own for each app: nothing is global, and no label ever holds an id.
+They go into the registry of the app: nothing is global, and no label ever holds an id.
 """
 
 from collections.abc import Callable
@@ -26,8 +26,14 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 1
 class Metrics:
     """The API's metrics, and their text for Prometheus."""
 
-    def __init__(self, *, waits: Callable[[], float], connections: Callable[[], float]) -> None:
-        self._registry = CollectorRegistry()
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        waits: Callable[[], float],
+        connections: Callable[[], float],
+    ) -> None:
+        self._registry = registry
         self._requests = Counter(
             "funnel_http_requests",
             "Requests answered.",

@@ -7,6 +7,7 @@ command stay quick. A module offers `app`, a Typer with the commands listed here
 import logging
 import sys
 from importlib import import_module
+from typing import Annotated
 
 import typer
 
@@ -55,6 +56,23 @@ def main() -> None:
         sys.exit(exit_code(error))
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("gulf-funnel"))
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[  # noqa: ARG001  its callback does it, before a command is missed
+        bool,
+        typer.Option("--version", help="Print it.", callback=_tell_version, is_eager=True),
+    ] = False,
+) -> None:
+    return None
+
+
 def application(typed: str) -> typer.Typer:
     """The command line with `typed` ready to run and the rest ready to be listed."""
     app = typer.Typer(
@@ -65,7 +83,7 @@ def application(typed: str) -> typer.Typer:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(lambda: None)
+    app.callback()(_options)
     for module, commands in MODULES.items():
         if typed in commands:
             app.add_typer(import_module(module).app)

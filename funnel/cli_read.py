@@ -76,13 +76,11 @@ def get(
     """Show one candidate, as PostgreSQL has it now."""
     from audit.candidates import read_candidate
 
-    found = asyncio.run(
-        read_candidate(
-            servers.database_url(load_settings()),
-            organization_id=organization,
-            candidate_id=candidate_id,
+    url = servers.database_url(load_settings())
+    with servers.reaching_database():
+        found = asyncio.run(
+            read_candidate(url, organization_id=organization, candidate_id=candidate_id)
         )
-    )
     if found is None:
         typer.echo(f"funnel: there is no candidate {candidate_id} in {organization}", err=True)
         raise typer.Exit(BAD_DATA)

@@ -15,7 +15,7 @@ from uuid import UUID
 import orjson
 import typer
 
-from domain.commands import CommandParser
+from domain.commands import KNOWN_TYPES, CommandParser
 from funnel import servers
 from funnel.command_files import (
     BadFile,
@@ -47,7 +47,9 @@ Source = Annotated[str, typer.Option("--source", help="ce_source: part of a comm
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for each result and print it.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait for a result.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-Check = Annotated[bool, typer.Option("--check/--no-check", help="Check before sending.")]
+Check = Annotated[
+    bool, typer.Option("--check/--no-check", help="Check first. Addressing is always checked.")
+]
 OnConflict = Annotated[
     Literal["reject", "merge", "overwrite"] | None,
     typer.Option("--on-conflict", help="If the version is not the expected one."),
@@ -89,7 +91,8 @@ def sends(command_type: str) -> Callable[[Callable[..., Data]], Callable[..., No
         parameters = [each.replace(kind=each.KEYWORD_ONLY) for each in [*own.values(), *shared]]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
-        return send.command(data_of.__name__)(run)
+        unknown = command_type not in KNOWN_TYPES
+        return send.command(data_of.__name__, hidden=unknown)(run)
 
     return decorate
 
@@ -197,7 +200,7 @@ def send_file(
 ) -> None:
     """Publish one command, or all commands of a file."""
     if (file is None) == (context.invoked_subcommand is None):
-        raise typer.BadParameter("either --file or one of create, update, bulk is needed")
+        raise typer.BadParameter("either --file or one of create, update is needed")
     if file is not None:
         sending = _sending(source=source, wait=wait, timeout=timeout, json=json)
         _send_file(sending, file, json_lines, parser=_parser(check=check), skip_bad=False)

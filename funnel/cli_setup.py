@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
@@ -9,8 +10,9 @@ import orjson
 import typer
 
 from funnel import servers
+from funnel.data_folder import data_folder
 from funnel.exits import BAD_CONFIGURATION
-from funnel.settings import load_settings
+from funnel.settings import load_settings, unknown_variables
 
 app = typer.Typer()
 migrate = typer.Typer(help="The schema of the database.", no_args_is_help=True)
@@ -18,9 +20,15 @@ topics = typer.Typer(help="The topics in Kafka.", no_args_is_help=True)
 app.add_typer(migrate, name="migrate")
 app.add_typer(topics, name="topics")
 
-SCOPES = ("candidates:read", "candidates:write")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+class Scope(StrEnum):
+    """What a token may allow."""
+
+    READ = "candidates:read"
+    WRITE = "candidates:write"
 
 
 @migrate.command("up")
@@ -89,6 +97,8 @@ def topics_check() -> None:
 def config(json: Json = False) -> None:
     """Print the settings, secrets masked."""
     shown = load_settings().shown()
+    for name in unknown_variables():
+        _tell(f"funnel: {name}: there is no such setting")
     if json:
         typer.echo(orjson.dumps(shown))
         return
@@ -101,17 +111,19 @@ def token(
     organization: Annotated[UUID, typer.Option(help="The organization's UUID.")],
     user: Annotated[str, typer.Option(help="Who the token speaks for.")],
     scope: Annotated[
-        list[str] | None, typer.Option(help=f"May be repeated; without it: {', '.join(SCOPES)}.")
+        list[Scope] | None, typer.Option(help=f"May be repeated; without it: {', '.join(Scope)}.")
     ] = None,
     hours: Annotated[int, typer.Option(min=1, max=24 * 365, help="How long it is good.")] = 12,
 ) -> None:
     """Print a token signed by the local development key."""
     from api.dev_keys import load_or_create
 
-    signed = load_or_create(load_settings().data_dir).sign(
+    if not user.strip():
+        raise typer.BadParameter("--user: whom does the token speak for?")
+    signed = load_or_create(data_folder(load_settings())).sign(
         organization_id=str(organization),
         user=user,
-        scopes=tuple(scope or SCOPES),
+        scopes=tuple(each.value for each in scope or Scope),
         lifetime=timedelta(hours=hours),
     )
     typer.echo(signed)

@@ -43,7 +43,7 @@ def verify(
 
     settings = load_settings()
     quiet_logs(settings)
-    with ExitStack() as shown:
+    with servers.reaching_database(), ExitStack() as shown:
         bar: list[Report] = []
 
         def report(done: int, total: int) -> None:

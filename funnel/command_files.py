@@ -111,14 +111,17 @@ def csv_rows(file: BinaryIO, *, organization_id: UUID, actor: str) -> Iterator[F
     derived from the row, so importing a row again is the same command again.
 
     Raises:
-        BadFile: a column that means nothing, or no column to tell candidates apart.
+        BadFile: no header, a column that means nothing, or none to tell candidates apart.
     """
     file.seek(0)
     # Bytes that are not UTF-8 come through as surrogates, to be refused in their row.
     text = TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
         reader = csv.reader(text, strict=True)
-        columns = [name.strip() for name in next(reader, [])]
+        header = next(reader, None)
+        if header is None:
+            raise BadFile("the file is empty")
+        columns = [name.strip() for name in header]
         _check_columns(columns)
         number = reader.line_num + 1
         for cells in reader:

@@ -13,7 +13,7 @@ from typing import Any
 import aiokafka.record.default_records
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from consumer.apply import Apply
 from consumer.decode import Decoder
@@ -31,6 +31,7 @@ from contract.topics import Topics
 from domain.commands import CommandParser
 from domain.limits import APPLYING_BATCHES_MAX
 from funnel.crash import crash_hook
+from funnel.metrics_server import serve_metrics
 from funnel.settings import BadSettings, Settings
 from funnel.shutdown import stop_signals
 from funnel.stall import stall_watch
@@ -95,8 +96,7 @@ async def run(settings: Settings) -> None:
     config = consume_config(settings)
     registry = CollectorRegistry()
     _calm_collector()
-    if settings.metrics_port:
-        start_http_server(settings.metrics_port, settings.host, registry)
+    serve_metrics(settings, registry)
     with stop_signals() as stopping, stall_watch(config.watchdog):
         await run_consumer(config, stopping, registry)
 

@@ -29,6 +29,7 @@ EXIT_CODES = {
     "audit.database.AuditRefused": BAD_CONFIGURATION,
     "audit.output_log.TopicMissing": BAD_CONFIGURATION,
     "consumer.store.TryAgain": TRY_AGAIN,
+    "funnel.data_folder.UpRuns": TRY_AGAIN,
     "migrations.errors.LockBusy": TRY_AGAIN,
     "producer.admin.TopicsNotReady": TRY_AGAIN,
     "producer.command_errors.ResultUnknown": TRY_AGAIN,

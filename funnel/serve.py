@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 import structlog
 import uvicorn
+from prometheus_client import CollectorRegistry
 
 from api.app import ApiConfig, create_app
 from api.dev_keys import load_or_create
 from funnel import servers
+from funnel.data_folder import data_folder
 from funnel.settings import BadSettings, Settings
 from migrations.runner import required_version
 
@@ -29,6 +31,7 @@ async def run_api(
     stopping: asyncio.Event,
     *,
     ready: Callable[[], None] = lambda: None,
+    registry: CollectorRegistry | None = None,
 ) -> None:
     """Serve on `listener` until `stopping`; it is closed then.
 
@@ -37,15 +40,17 @@ async def run_api(
         listener: from `bind`.
         stopping: answers what is waiting, then ends.
         ready: called once requests are answered.
+        registry: what `/metrics` shows beside the API's own; by default nothing.
     """
     app = create_app(
         ApiConfig(
             database_url=servers.database_url(settings),
-            verifier=load_or_create(settings.data_dir).verifier(),
+            verifier=load_or_create(data_folder(settings)).verifier(),
             schema_version=required_version(),
             topics=settings.topics,
             event_source=settings.event_source,
-        )
+        ),
+        registry,
     )
     server = Server(
         uvicorn.Config(

@@ -3,8 +3,8 @@
 So the commands that `funnel up` prints work in another terminal with nothing to export.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -21,6 +21,16 @@ class DatabaseAway(Exception):
     """PostgreSQL cannot be reached."""
 
 
+@contextmanager
+def reaching_database() -> Iterator[None]:
+    """What says within that PostgreSQL is away becomes `DatabaseAway`."""
+    try:
+        yield
+    except (OSError, asyncpg.PostgresConnectionError) as error:
+        cause = str(error) or "no answer in time"
+        raise DatabaseAway(f"PostgreSQL cannot be reached: {cause}") from error
+
+
 @asynccontextmanager
 async def connection_to(url: str) -> AsyncIterator[Connection]:
     """One connection for a question or two.
@@ -28,12 +38,10 @@ async def connection_to(url: str) -> AsyncIterator[Connection]:
     Raises:
         DatabaseAway: no connection.
     """
-    try:
+    with reaching_database():
         connection = await asyncpg.connect(
             url, timeout=CONNECT_S_MAX, command_timeout=CONNECT_S_MAX
         )
-    except (OSError, asyncpg.PostgresConnectionError) as error:
-        raise DatabaseAway(f"PostgreSQL cannot be reached: {error}") from error
     try:
         yield connection
     finally:

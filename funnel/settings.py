@@ -5,6 +5,7 @@ holds it. No value is ever repeated in a message: it may be a secret in the wron
 """
 
 import os
+import re
 import secrets
 import socket
 import ssl
@@ -22,7 +23,13 @@ SECRETS = ("DATABASE_URL", "KAFKA_SASL_PASSWORD")
 OTHER_VARIABLES = frozenset({"FUNNEL_TEST_STACK"})
 """Read elsewhere: no reason to warn of them."""
 
+ONLY_IF_SET = frozenset({"crash_at", "pause_at"})
+"""For tests of this service: not shown to people who have not asked for them."""
+
 CONSUMER_ID_DEFAULT_BYTES = 4
+PORT_MAX = 65_535
+
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/@]+):(?P<port>[0-9]{1,5})")
 
 
 class BadSettings(Exception):
@@ -36,6 +43,15 @@ def _postgresql_url(value: SecretStr) -> SecretStr:
     ):
         raise ValueError("must begin with postgresql://")
     return value
+
+
+def _host_ports(value: str) -> str:
+    addresses = [each.strip() for each in value.split(",")] if value else []
+    for each in addresses:
+        found = _HOST_PORT.fullmatch(each)
+        if not found or not 0 < int(found["port"]) <= PORT_MAX:
+            raise ValueError("must be host:port, or several with commas between")
+    return ",".join(addresses)
 
 
 def _power_of_two(value: int) -> int:
@@ -65,7 +81,9 @@ class Settings(BaseSettings):
     database_url: Annotated[SecretStr, AfterValidator(_postgresql_url)] = Field(
         SecretStr(""), validation_alias="DATABASE_URL"
     )
-    kafka_bootstrap_servers: str = Field("", validation_alias="KAFKA_BOOTSTRAP_SERVERS")
+    kafka_bootstrap_servers: Annotated[str, AfterValidator(_host_ports)] = Field(
+        "", validation_alias="KAFKA_BOOTSTRAP_SERVERS"
+    )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", validation_alias="KAFKA_SECURITY_PROTOCOL"
     )
@@ -121,7 +139,8 @@ class Settings(BaseSettings):
             for name in ("kafka_sasl_username", "kafka_sasl_password"):
                 if not getattr(self, name):
                     raise BadSettings(
-                        f"{name.upper()}: is needed with KAFKA_SECURITY_PROTOCOL=SASL"
+                        f"{name.upper()}: is needed with "
+                        f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
                     )
         return self
 
@@ -169,6 +188,7 @@ class Settings(BaseSettings):
         return {
             str(field.validation_alias): _shown(getattr(self, name))
             for name, field in type(self).model_fields.items()
+            if name not in ONLY_IF_SET or getattr(self, name)
         }
 
 

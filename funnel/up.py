@@ -5,18 +5,18 @@ answers its last requests before the servers stop, and the data stays for the ne
 """
 
 import asyncio
-import fcntl
+import shutil
 import socket
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from funnel.consume import consume_config, run_consumer
+from funnel.data_folder import alone_in, data_folder
 from funnel.demo import SOURCE, load_candidates, run_demo
 from funnel.serve import bind, run_api
 from funnel.settings import BadSettings, Settings
@@ -25,9 +25,13 @@ from funnel.topics import apply
 from migrations.runner import migrate_up
 from producer.client import CommandClient
 from stack.embedded import EmbeddedStack
+from stack.servers import ServerStatus, StackError
 
 SEED = 20_261_123
 """Any number; fixed, so that a second `up` finds the candidates of the first."""
+
+WATCH_S = 1.0
+TITLES = {"postgres": "PostgreSQL", "kafka": "Kafka"}
 
 Report = Callable[[str], None]
 Welcome = Callable[[Settings], None]
@@ -44,11 +48,13 @@ async def run_up(told: Settings, *, demo_candidates: int, report: Report, welcom
 
     Raises:
         BadSettings: the port is in use, or another `funnel up` runs on this data folder.
-        StackError: a server did not come up.
+        StackError: a server did not come up, or ended by itself.
     """
-    stack = EmbeddedStack(told.data_dir, report=report)
+    folder = data_folder(told)
+    stack = EmbeddedStack(folder, report=report)
+    taken = BadSettings(f"FUNNEL_DATA_DIR: another `funnel up` runs in {folder}")
     with (
-        _alone(told.data_dir),
+        alone_in(folder, otherwise=taken),
         bind(told) as listener,
         stop_signals(now=partial(_kill, told, stack)) as stopping,
     ):
@@ -57,10 +63,12 @@ async def run_up(told: Settings, *, demo_candidates: int, report: Report, welcom
             if not stopping.is_set():
                 await _prepare(settings, report)
                 show = partial(_show, settings, stopping, demo_candidates, report, welcome)
-                await _run(settings, listener, stopping, show)
+                watch = partial(_watch, told, stack, stopping)
+                await _run(settings, listener, stopping, show, watch)
         finally:
             report("stopping")
             await asyncio.to_thread(_stop, told, stack)
+        report(f"stopped; the data is in {folder}")
 
 
 async def _prepare(settings: Settings, report: Report) -> None:
@@ -78,16 +86,39 @@ async def _run(
     listener: socket.socket,
     stopping: asyncio.Event,
     show: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+    watch: Callable[[], Coroutine[Any, Any, StackError | None]],
 ) -> None:
-    """The roles side by side; if one fails, all end."""
-    ready = asyncio.Event()
+    """The roles side by side; if one fails or a server ends, all end."""
+    ready, registry = asyncio.Event(), CollectorRegistry()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(run_consumer(consume_config(settings), stopping, CollectorRegistry()))
-        tasks.create_task(run_api(settings, listener, stopping, ready=ready.set))
+        watching = tasks.create_task(watch())
+        tasks.create_task(run_consumer(consume_config(settings), stopping, registry))
+        tasks.create_task(run_api(settings, listener, stopping, ready=ready.set, registry=registry))
         showing = tasks.create_task(show(ready))
         await stopping.wait()
         # It may be waiting for results, and the consumer that gives them is leaving.
         showing.cancel()
+    if ended := watching.result():
+        raise ended
+
+
+async def _watch(
+    told: Settings, stack: EmbeddedStack, stopping: asyncio.Event
+) -> StackError | None:
+    """Ask all to stop when a server of ours has ended, and tell which."""
+    while not stopping.is_set():
+        for each in await asyncio.to_thread(_statuses, told, stack):
+            if not each.running:
+                stopping.set()
+                free = shutil.disk_usage(told.data_dir).free >> 20
+                return StackError(
+                    f"{TITLES[each.server]} ended by itself; "
+                    f"its log is {told.data_dir / 'logs' / each.server}.log, "
+                    f"{free:,} MiB free on disk"
+                )
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), WATCH_S)
+    return None
 
 
 async def _show(
@@ -122,18 +153,6 @@ async def _show(
         )
 
 
-@contextmanager
-def _alone(data_dir: Path) -> Iterator[None]:
-    """Two would stop one another's servers."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "up.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BadSettings(f"FUNNEL_DATA_DIR: another `funnel up` runs in {data_dir}") from error
-        yield
-
-
 def _start(told: Settings, stack: EmbeddedStack) -> Settings:
     """Start the servers that the settings do not name; returns settings that name both."""
     if told.database_url and told.kafka_bootstrap_servers:
@@ -163,3 +182,9 @@ def _kill(told: Settings, stack: EmbeddedStack) -> None:
         stack.postgres.kill()
     if not told.kafka_bootstrap_servers:
         stack.kafka.kill()
+
+
+def _statuses(told: Settings, stack: EmbeddedStack) -> list[ServerStatus]:
+    """Of the servers that are ours."""
+    named = {"postgres": told.database_url, "kafka": told.kafka_bootstrap_servers}
+    return [each for each in stack.status() if not named[each.server]]

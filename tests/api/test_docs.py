@@ -23,6 +23,12 @@ async def test_docs__load_nothing_from_elsewhere(detached: httpx2.AsyncClient) -
         assert len(found.content) > 500
 
 
+async def test_root__leads_to_the_docs(detached: httpx2.AsyncClient) -> None:
+    root = await detached.get("/")
+
+    assert (root.status_code, root.headers["location"]) == (307, "docs")
+
+
 async def test_openapi__refers_only_to_what_it_has(detached: httpx2.AsyncClient) -> None:
     document = (await detached.get("/openapi.json")).json()
 

@@ -20,7 +20,8 @@ ROUTES = [candidate_path(CANDIDATE), command_path("order-1")]
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/api/gulf-funnel/unknown", candidate_path(CANDIDATE) + "/", "/docs/files/no.js"]
+    "path",
+    ["/nowhere", "/api/gulf-funnel/unknown", candidate_path(CANDIDATE) + "/", "/docs/files/no.js"],
 )
 async def test_unknown_route__is_a_problem(detached: httpx2.AsyncClient, path: str) -> None:
     answer = await detached.get(path)

@@ -7,15 +7,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx2
 import pytest
 import typer
+from prometheus_client import CollectorRegistry
 
 from api.dev_keys import load_or_create
 from contract.topics import Topics
 from funnel.cli import MODULES
+from funnel.metrics_server import serve_metrics
+from funnel.settings import BadSettings, Settings
 from migrations.files import required_version
 from stack.servers import Servers
 from tests.conftest import PARTITIONS_TOTAL, url_of
@@ -49,7 +53,16 @@ def test_modules__offer_the_commands_that_the_list_names(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["migrate"], ["token"], ["serve", "--port", "x"], ["up", "--demo"]]
+    "arguments",
+    [
+        ["nonsense"],
+        ["migrate"],
+        ["token"],
+        ["token", "--organization", ORGANIZATION, "--user", ""],
+        ["token", "--organization", ORGANIZATION, "--user", "me", "--scope", "all"],
+        ["serve", "--port", "x"],
+        ["up", "--demo"],
+    ],
 )
 def test_usage_error__exits_2(
     funnel: Run, bare_environment: Environment, arguments: list[str]
@@ -88,6 +101,7 @@ def test_no_servers__says_which_variable_and_what_to_do(
         (["topics", "apply"], {"DATABASE_URL": f"postgresql://x@{NOWHERE}/x"}),
         (["migrate", "status"], {"DATABASE_URL": f"postgresql://x@{NOWHERE}/x"}),
         (["consume"], {"DATABASE_URL": f"postgresql://x@{NOWHERE}/x"}),
+        (["verify"], {"DATABASE_URL": f"postgresql://x@{NOWHERE}/x"}),
     ],
 )
 def test_server_away__is_one_line_and_69(
@@ -98,6 +112,55 @@ def test_server_away__is_one_line_and_69(
     assert done.returncode == 69
     assert done.stderr.startswith("funnel: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["up"],
+        ["token", "--organization", ORGANIZATION, "--user", "me"],
+        *(["stack", each] for each in ("start", "stop", "status", "env")),
+    ],
+)
+def test_data_folder__that_is_a_file_is_one_line_and_78(
+    funnel: Run, bare_environment: Environment, tmp_path: Path, arguments: list[str]
+) -> None:
+    (tmp_path / "data").touch()
+
+    done = funnel(*arguments, env=bare_environment)
+
+    assert done.returncode == 78
+    assert done.stderr.startswith("funnel: FUNNEL_DATA_DIR: cannot make the folder")
+    assert done.stderr.count("\n") == 1
+
+
+def test_serve_metrics__port_in_use_names_the_variable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(metrics_port=taken.getsockname()[1])
+
+        with pytest.raises(BadSettings, match="FUNNEL_METRICS_PORT: cannot listen on 127"):
+            serve_metrics(settings, CollectorRegistry())
+
+
+def test_version__is_that_of_the_package(funnel: Run, bare_environment: Environment) -> None:
+    done = funnel("--version", env=bare_environment)
+
+    assert (done.returncode, done.stdout) == (0, f"{version('gulf-funnel')}\n")
+
+
+def test_send_help__names_only_commands_that_the_service_knows(
+    funnel: Run, bare_environment: Environment
+) -> None:
+    shown = funnel("send", "--help", env=bare_environment).stdout
+
+    assert "Create a candidate" in shown
+    assert "bulk" not in shown
+
+
+def test_config__warns_of_unknown_variables(funnel: Run, bare_environment: Environment) -> None:
+    done = funnel("config", env=bare_environment | {"FUNNEL_PARTITION": "8"})
+
+    assert done.stderr == "funnel: FUNNEL_PARTITION: there is no such setting\n"
 
 
 def test_config__masks_secrets(funnel: Run, environment: Environment) -> None:

@@ -222,4 +222,5 @@ async def test_get__database_away() -> None:
     async with funnel(*get, DATABASE_URL="postgresql://127.0.0.1:1/x") as process:
         _, errors = await process.communicate()
     assert process.returncode == 69
+    assert errors.startswith(b"funnel: PostgreSQL cannot be reached: ")
     assert len(errors.splitlines()) == 1

@@ -84,7 +84,7 @@ def test_json_lines__a_bad_line(line: bytes, problem: str) -> None:
         ("email,email", "more than once"),
         ("first_name,last_name", "is needed"),
         ("first_name,attribute.,email", "'attribute.'"),
-        ("", "is needed"),
+        ("", "the file is empty"),
     ],
 )
 def test_csv_rows__a_header_that_means_nothing(header: str, problem: str) -> None:

@@ -45,6 +45,11 @@ def test_settings__environment_counts_before_dotenv(monkeypatch: pytest.MonkeyPa
         ("FUNNEL_PHONE_REGION", "Norway"),
         ("DATABASE_URL", "mysql://root:s3cret@db/x"),
         ("KAFKA_SECURITY_PROTOCOL", "TLS"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:b:c"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:1,,b:2"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:ssl"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:70000"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "user:s3cret@a:1"),
         ("KAFKA_SSL_CAFILE", "/nowhere.pem"),
         ("LOG_LEVEL", "LOUD"),
         ("FUNNEL_EVENT_SOURCE", "x" * 201),
@@ -98,7 +103,7 @@ def test_settings__sasl_needs_a_user_and_a_password(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
     monkeypatch.setenv("KAFKA_SASL_USERNAME", "funnel")
 
-    with pytest.raises(BadSettings, match="KAFKA_SASL_PASSWORD"):
+    with pytest.raises(BadSettings, match=r"KAFKA_SASL_PASSWORD: is needed .*=SASL_SSL"):
         load_settings()
 
 
@@ -122,6 +127,21 @@ def test_kafka_options__ca_file_without_a_certificate(monkeypatch: pytest.Monkey
 
     with pytest.raises(BadSettings, match="KAFKA_SSL_CAFILE: holds no certificates"):
         load_settings().kafka_options()
+
+
+def test_kafka_options__several_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka-1.example:9092, [::1]:9093")
+
+    options = load_settings().kafka_options()
+
+    assert options["bootstrap_servers"] == "kafka-1.example:9092,[::1]:9093"
+
+
+def test_shown__crash_points_only_if_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = load_settings().shown()
+    monkeypatch.setenv("FUNNEL_CRASH_AT", "x")
+
+    assert load_settings().shown().keys() - before.keys() == {"FUNNEL_CRASH_AT"}
 
 
 def test_shown__masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from stack.embedded import EmbeddedStack
@@ -29,11 +30,12 @@ def up(started: Start, env: Environment) -> tuple[subprocess.Popen[str], list[st
     raise AssertionError("\n".join(lines))
 
 
-def end(process: subprocess.Popen[str], how: signal.Signals) -> None:
-    """Asks it to end as `how` says, and it does."""
+def end(process: subprocess.Popen[str], how: signal.Signals) -> str:
+    """Asks it to end as `how` says, and it does; returns what it said meanwhile."""
     process.send_signal(how)
-    process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
+    return said
 
 
 @pytest.mark.timeout(300)
@@ -54,18 +56,29 @@ def test_up__from_nothing_twice(
         timeout=60,
     ).stdout
     another = funnel("up", "--port", str(free_port(taken=[])), env=env)
-    end(process, signal.SIGINT)
+    refused = funnel("stack", "stop", env=env)
+    metrics = httpx2.get(f"http://127.0.0.1:{env['PORT']}/metrics", timeout=30).text
+    said = end(process, signal.SIGINT)
 
     assert '"candidate_id"' in tried
     assert "applied" in tried or "unchanged" in tried
     assert another.returncode == 78
     assert "another `funnel up` runs" in another.stderr
+    assert refused.returncode == 75
+    assert refused.stderr.startswith("funnel: `funnel up` runs in")
+    assert 'funnel_lane_owned{lane="3"} 1.0' in metrics
+    assert "funnel_http_requests_total" in metrics
+    assert said.endswith(f"stopped; the data is in {tmp_path / 'data'}\n")
     assert not any(each.running for each in EmbeddedStack(tmp_path / "data").status())
 
     process, lines = up(started, env)
     assert any("50 candidates are there" in line for line in lines)
-    end(process, signal.SIGTERM)
+    EmbeddedStack(tmp_path / "data").kafka.kill()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 69
+    assert said.splitlines()[-1].startswith("funnel: Kafka ended by itself; its log is ")
     assert not any(each.running for each in EmbeddedStack(tmp_path / "data").status())
+    assert funnel("stack", "stop", env=env).stdout == "nothing was running\n"
 
 
 def test_up__leaves_servers_alone_that_it_was_told_of(
