@@ -22,7 +22,7 @@ from consumer.ports import Outbox
 from consumer.source import FETCH_WAIT, Source, SourceAway, partitions_changed
 from consumer.store import DataRefused, LaneStore, StoreAway, StoreError, TryAgain
 from contract.lanes import Hook, LaneLost, LaneRow
-from domain.limits import APPLY_TRIES_MAX, WATCHDOG_REBUILDS_MAX
+from domain.limits import APPLY_TRIES_MAX, WATCHDOG_REBUILDS_MAX, WHOLE_BATCH_TRIES_MAX
 
 _RETRY_FIRST, _RETRY_MAX = 0.05, 2.0
 _HOUSEKEEPING = timedelta(seconds=5)
@@ -41,6 +41,10 @@ log = structlog.get_logger("consumer")
 
 class LaneStuck(Exception):
     """No progress with real lag, again after the client was rebuilt: the process must restart."""
+
+
+class BatchTooSlow(Exception):
+    """PostgreSQL answers, but not in time for all of this batch: half of it may do."""
 
 
 class LaneStopped(Exception):
@@ -167,10 +171,10 @@ class Lane:
         return after
 
     async def _settle(self, row: LaneRow, batch: Batch) -> LaneRow:
-        """Apply a batch; halve it where PostgreSQL refuses data, until the one item is alone."""
+        """Apply a batch; halve it where PostgreSQL refuses data or cannot do all of it in time."""
         try:
             return await self._settle_whole(row, batch)
-        except DataRefused as error:
+        except (DataRefused, BatchTooSlow) as error:
             if len(batch.items) == 1:
                 item = batch.items[0]
                 refused = DeadLetter("apply_failed", f"The database refuses it ({error}).")
@@ -189,10 +193,10 @@ class Lane:
         """One transaction, tried again until the lane row says that it happened.
 
         Raises:
-            DataRefused: see `_settle`.
+            DataRefused, BatchTooSlow: see `_settle`.
             LaneLost: the row has another epoch.
         """
-        tries = 0
+        tries = failures = 0
         while True:
             attempts: list[Attempt] = []
             try:
@@ -206,6 +210,7 @@ class Lane:
                 else:
                     await asyncio.sleep(random.uniform(0, 0.02 * 2**tries))
             except StoreAway as error:
+                failures += 1
                 await self._pause(str(error))
             else:
                 if done is not None:
@@ -221,6 +226,8 @@ class Lane:
                 return attempts[0].after
             if not _same_place(current, row):
                 return current
+            if failures >= WHOLE_BATCH_TRIES_MAX and len(batch.items) > 1:
+                raise BatchTooSlow
             row = current
 
     async def _transact(

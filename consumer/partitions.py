@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from consumer.store import LaneStore
+from consumer.store import LaneStore, StoreAway
 from domain.limits import JOURNAL_AHEAD_DAYS, JOURNAL_MARGIN_DAYS
 
 
@@ -17,7 +17,9 @@ class JournalPartitions:
         """Returns once there is a partition for `now` and some time after it.
 
         Raises:
-            StoreAway, TryAgain: PostgreSQL could not make it now.
+            StoreAway, TryAgain: PostgreSQL could not make it now, or its clock has gone back.
         """
         if self._reach is None or now > self._reach - timedelta(days=JOURNAL_MARGIN_DAYS):
             self._reach = await self._store.ensure_partitions(timedelta(days=JOURNAL_AHEAD_DAYS))
+        if now >= self._reach:
+            raise StoreAway("the database's clock is far behind the lane's last batch")

@@ -131,6 +131,7 @@ class ConsumerService:
         finally:
             metrics.owned(False)
             metrics.halted(False)
+            metrics.paused(False)
 
     async def _halt(self, claim: Claim, lane: Lane, halted: LaneHalted) -> None:
         """Loud, kept for operators, and looked at again after a while."""

@@ -22,7 +22,9 @@ from aiokafka.errors import (
 
 from consumer.decode import KafkaRecord, record_digest
 from contract.lanes import LaneHalted, LaneRow
+from contract.record import record_bytes
 from contract.topics import Topics
+from domain.limits import BATCH_BYTES_MAX
 
 FETCH_WAIT = timedelta(milliseconds=50)
 _ANSWER_WITHIN = timedelta(seconds=10)
@@ -79,7 +81,8 @@ class Source:
             request_timeout_ms=int(_ANSWER_WITHIN.total_seconds() * 1000),
             metadata_max_age_ms=10_000,
         )
-        self.position = 0
+        self.position = self._fetched_to = 0
+        self._rest: Sequence[KafkaRecord] = []
 
     async def start(self, row: LaneRow) -> None:
         """Stand at the lane's next offset, once the topic proves to be the one it knows.
@@ -103,19 +106,32 @@ class Source:
             raise SourceAway(error) from error
 
     async def poll(self, wait: timedelta) -> Sequence[KafkaRecord]:
-        """What is there, at most `records_max`; after `wait` perhaps nothing.
+        """What is there, bounded in records and bytes; after `wait` perhaps nothing.
 
         Raises:
             SourceAway: Kafka does not answer.
             LaneHalted: the offset is gone, or a record batch cannot be read.
         """
+        if not self._rest:
+            self._rest = await self._fetch(wait)
+        batch_bytes = 0
+        for count, record in enumerate(self._rest):
+            batch_bytes += record_bytes(record)
+            if count and batch_bytes > BATCH_BYTES_MAX:
+                batch, self._rest = self._rest[:count], self._rest[count:]
+                self.position = self._rest[0].offset
+                return batch
+        batch, self._rest, self.position = self._rest, [], self._fetched_to
+        return batch
+
+    async def _fetch(self, wait: timedelta) -> Sequence[KafkaRecord]:
         try:
             polled = await self._consumer.getmany(
                 self._partition,
                 timeout_ms=int(wait.total_seconds() * 1000),
                 max_records=self._records_max,
             )
-            self.position = await self._consumer.position(self._partition)
+            self._fetched_to = await self._consumer.position(self._partition)
         except OffsetOutOfRangeError as error:
             self._seek(self.position)
             raise _records_gone(self._lane, self.position) from error
@@ -188,7 +204,8 @@ class Source:
         )
 
     def _seek(self, offset: int) -> None:
-        self.position = offset
+        self.position = self._fetched_to = offset
+        self._rest = []
         self._consumer.seek(self._partition, offset)
 
     async def _offset(self, ask: str) -> int:

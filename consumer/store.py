@@ -45,6 +45,9 @@ _AGAIN = (
 )
 _REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
+COPY_WITHIN = timedelta(seconds=10)
+"""asyncpg's own time-out does not count while COPY waits to write, nor does a lost connection."""
+
 _CANDIDATE_COLUMNS = (
     "organization_id", "candidate_id", "first_name", "last_name", "email", "phone", "status",
     "pipeline_stage", "rating", "source", "tags", "attributes", "version",
@@ -221,14 +224,19 @@ class LaneStore:
         """
         dead = [row for row in rows if row.kind == "dead_letter"]
         if dead:
-            await connection.copy_records_to_table(
-                "dead_letters", records=map(_dead_letter, dead), columns=_DEAD_LETTER_COLUMNS
-            )
+            async with asyncio.timeout(COPY_WITHIN.total_seconds()):
+                await connection.copy_records_to_table(
+                    "dead_letters", records=map(_dead_letter, dead), columns=_DEAD_LETTER_COLUMNS
+                )
             rows = [
                 row._replace(forward=None) if row.kind == "dead_letter" else row for row in rows
             ]
         partition = f"journal_{rows[0].recorded_at:%Y_%m}"
-        await connection.copy_records_to_table(partition, records=rows, columns=COLUMNS)
+        try:
+            async with asyncio.timeout(COPY_WITHIN.total_seconds()):
+                await connection.copy_records_to_table(partition, records=rows, columns=COLUMNS)
+        except asyncpg.UndefinedTableError as error:
+            raise TryAgain("the journal has no partition for this instant") from error
 
     async def advance(self, connection: Connection, before: LaneRow, after: LaneRow) -> None:
         """The compare-and-set. Raises TryAgain if the row is not as it was locked."""

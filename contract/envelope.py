@@ -184,7 +184,6 @@ def _content_type(value: bytes | None) -> str:
 
 def _refuse_repeated(record: RawRecord) -> None:
     names = [name for name, _ in record.headers]
-    for name in names:
-        attribute = name.startswith("ce_") or name == "content-type"
-        if attribute and names.count(name) > 1:
-            raise Undecodable("not_cloudevents", "An attribute is there more than once.")
+    attributes = [name for name in names if name.startswith("ce_") or name == "content-type"]
+    if len(set(attributes)) < len(attributes):
+        raise Undecodable("not_cloudevents", "An attribute is there more than once.")

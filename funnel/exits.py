@@ -62,7 +62,8 @@ def explain(error: BaseException) -> str:
     """One line for a person; its traceback if nobody expected it."""
     error = _first(error)
     if _known(error) is None:
-        return "".join(traceback.format_exception(error)).rstrip()
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        return f"{frames}{type(error).__name__}: {error.args[0] if error.args else ''}"
     # args[0], as str() of a PostgreSQL error adds the values it is about.
     said = " ".join(str(error.args[0] if len(error.args) == 1 else error).split())
     speaker = SPEAKERS.get(type(error).__module__.partition(".")[0], "funnel")

@@ -7,8 +7,9 @@ results), what follows (the journal).
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import structlog
@@ -18,7 +19,12 @@ from contract.events import EventBuilder, OutputRecord
 from contract.journal import JournalRow
 from contract.lanes import Hook, LaneHalted, LaneLost, Published
 from contract.topics import OUTPUT_MESSAGE_BYTES_MAX, Topics
-from domain.limits import BACKLOG_BATCHES_MAX, JOURNAL_READ_ROWS_MAX, OUTPUT_BATCH_BYTES_MAX
+from domain.limits import (
+    BACKLOG_BATCHES_MAX,
+    BATCH_BYTES_MAX,
+    JOURNAL_READ_ROWS_MAX,
+    OUTPUT_BATCH_BYTES_MAX,
+)
 from producer.journal import JournalAway, JournalReader
 from producer.tail import KAFKA_AWAY, Tail, TailMissing, TailUnreadable, read_tail
 
@@ -186,14 +192,16 @@ class Publisher:
             raise LaneHalted(
                 self._lane,
                 f"{self._topics.results} was emptied behind what is known to be published",
-                "Run funnel doctor; retention must be longer than an outage",
+                "Find out how far readers got, note it in lanes.published_result_sequence and"
+                " published_end_offset; retention must be longer than an outage",
             )
         sequence = max(tail.sequence or 0, row.published_result_sequence)
         if sequence > row.result_sequence:
             raise LaneHalted(
                 self._lane,
                 f"the output ends at {sequence}, the journal at {row.result_sequence}",
-                "PostgreSQL has lost commits: run funnel recover before anything else",
+                "PostgreSQL has lost commits: restore them; delete nothing, the output topics still"
+                " have what is missing",
             )
         return Published(sequence, tail.end_offset)
 
@@ -201,7 +209,7 @@ class Publisher:
         return LaneHalted(
             self._lane,
             f"{self._topics.results} {how}",
-            "The topic was deleted or lost records: restore it, or run funnel republish",
+            "The topic was deleted or lost records: restore it",
         )
 
     async def _catch_up(self) -> None:
@@ -212,13 +220,15 @@ class Publisher:
             )
             if not rows:
                 return
-            if rows[0].result_sequence != self.published.result_sequence + 1:
+            ends = [self.published.result_sequence, *(row.result_sequence for row in rows)]
+            if any(after != before + 1 for before, after in pairwise(ends)):
                 raise LaneHalted(
                     self._lane,
                     f"the journal has a hole behind result {self.published.result_sequence}",
                     "Run funnel verify; rows were removed before they were published",
                 )
-            await self._publish(rows)
+            for part in _bounded(rows):
+                await self._publish(part)
 
     async def _publish(self, rows: Sequence[JournalRow]) -> None:
         """One Kafka transaction with everything of these rows, or nothing of them."""
@@ -275,6 +285,21 @@ class Publisher:
         elif error is None and self._away:
             log.warning("publisher goes on", action="publisher_resumed", lane=self._lane)
         self._away = error is not None
+
+
+def _bounded(rows: Sequence[JournalRow]) -> Iterator[list[JournalRow]]:
+    """The rows in parts that a Kafka transaction carries before it times out."""
+    part: list[JournalRow] = []
+    part_bytes = 0
+    for row in rows:
+        row_bytes = len(row.change or b"") + len(row.forward or b"")
+        if part and part_bytes + row_bytes > BATCH_BYTES_MAX:
+            yield part
+            part, part_bytes = [], 0
+        part.append(row)
+        part_bytes += row_bytes
+    if part:
+        yield part
 
 
 async def _send_batch(producer: AIOKafkaProducer, at: tuple[str, int], batch: Any) -> _Sent:

@@ -389,3 +389,12 @@ def test_read_envelope__is_total(
     for text in (*envelope[:3], envelope.traceparent or "", envelope.tracestate or ""):
         assert "\0" not in text
         text.encode()
+
+
+def test_read_envelope__a_hundred_thousand_headers_are_refused_at_once() -> None:
+    """Quadratic work would run into the time limit of every test."""
+    names = [f"ce_{number}" for number in range(100_000)]
+    headers = tuple((name, b"") for name in [*names, names[0]])
+    with pytest.raises(Undecodable) as refused:
+        read_envelope(SourceRecord(None, b"{}", headers, 0))
+    assert refused.value.code == "not_cloudevents"

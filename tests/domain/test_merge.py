@@ -160,3 +160,9 @@ def test_changed_fields__attributes_grown_too_far(patch: Any, code: str) -> None
     with pytest.raises(InvalidCommand) as error:
         changed(old, attributes=patch)
     assert [(e.pointer, e.code) for e in error.value.errors] == [("/changes/attributes", code)]
+
+
+def test_same__a_number_that_jsonb_gives_back_as_an_integer() -> None:
+    assert same(1.2345678901234568e18, 1234567890123456800)
+    assert not same(True, 1)
+    assert not same(1, "1")

@@ -49,4 +49,14 @@ def test_explain__fault_of_ours_has_a_traceback() -> None:
     with pytest.raises(KeyError) as raised:
         dict[str, str]()["x"]
 
-    assert "Traceback" in exits.explain(raised.value)
+    told = exits.explain(raised.value)
+    assert __file__ in told
+    assert told.endswith("KeyError: x")
+
+
+def test_explain__no_value_of_a_row_in_a_traceback() -> None:
+    error = asyncpg.NotNullViolationError("null value in column")
+    error.detail = "Failing row contains (Ada, ada@example.com)."
+    with pytest.raises(asyncpg.NotNullViolationError) as raised:
+        raise error
+    assert "ada@" not in exits.explain(raised.value)
