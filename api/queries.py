@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import asyncpg
-import orjson
 
 from api.database import Database, statement
-from contract.journal import COLUMNS, JournalRow, timestamp_text
+from contract.journal import COLUMNS, JournalRow
+from contract.state import candidate_state
 from domain.candidate import CandidateState
 from domain.identity import Identity, identity_prefix
 
@@ -71,7 +71,7 @@ async def read_candidates(
         [organization_id for organization_id, _ in keys],
         [candidate_id for _, candidate_id in keys],
     )
-    return {(row[0], row[1]): _state(row) for row in rows}
+    return {(row[0], row[1]): candidate_state(dict(row)) for row in rows}
 
 
 async def read_commands(
@@ -95,26 +95,6 @@ async def read_readiness(database: Database) -> Readiness:
     """What readiness looks at."""
     (row,) = await database.fetch(_READINESS)
     return Readiness(row["schema_version"] or "", row["lanes_known"], row["lanes_total"])
-
-
-def _state(row: asyncpg.Record) -> CandidateState:
-    return {
-        "organization_id": row["organization_id"],
-        "candidate_id": row["candidate_id"],
-        "first_name": row["first_name"],
-        "last_name": row["last_name"],
-        "email": row["email"],
-        "phone": row["phone"],
-        "status": row["status"],
-        "pipeline_stage": row["pipeline_stage"],
-        "rating": row["rating"],
-        "source": row["source"],
-        "tags": row["tags"],
-        "attributes": orjson.loads(row["attributes"]),
-        "version": row["version"],
-        "created_at": timestamp_text(row["created_at"]),
-        "updated_at": timestamp_text(row["updated_at"]),
-    }
 
 
 def _identities(key: CommandKey) -> tuple[str, str]:

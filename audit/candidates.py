@@ -1,17 +1,16 @@
 """Looks at the state of one candidate, for operators; reads with the auditor's role."""
 
-from importlib.resources import files
 from uuid import UUID
 
 import asyncpg
-import orjson
 
-from contract.journal import timestamp_text
+from audit.sqlfiles import statement
+from contract.state import candidate_state
 from domain.candidate import CandidateState
 
 ROLE = "funnel_audit"
 _ANSWER_SECONDS_MAX = 10.0
-_BY_KEY = (files("audit") / "sql" / "candidate_by_key.sql").read_text()
+_BY_KEY = statement("candidate_by_key")
 
 
 async def read_candidate(
@@ -34,20 +33,5 @@ async def read_candidate(
         await connection.close(timeout=_ANSWER_SECONDS_MAX)
     if row is None:
         return None
-    return {
-        "organization_id": str(organization_id),
-        "candidate_id": str(candidate_id),
-        "first_name": row["first_name"],
-        "last_name": row["last_name"],
-        "email": row["email"],
-        "phone": row["phone"],
-        "status": row["status"],
-        "pipeline_stage": row["pipeline_stage"],
-        "rating": row["rating"],
-        "source": row["source"],
-        "tags": row["tags"],
-        "attributes": orjson.loads(row["attributes"]),
-        "version": row["version"],
-        "created_at": timestamp_text(row["created_at"]),
-        "updated_at": timestamp_text(row["updated_at"]),
-    }
+    ids = {"organization_id": organization_id, "candidate_id": candidate_id}
+    return candidate_state(ids | dict(row))
