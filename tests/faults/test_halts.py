@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Collection
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -35,9 +36,12 @@ async def halted(
         line = await consumer.said("lane_halted", lane=lane)
         assert cause in line["cause"]
         assert line["remedy"]
-        noted = await world.value("SELECT halted FROM lanes WHERE lane = $1", lane)
-        assert line["cause"] in noted
-        assert line["remedy"] in noted
+
+        async def noted(lane: int = lane, line: dict[str, Any] = line) -> bool:
+            note = await world.value("SELECT halted FROM lanes WHERE lane = $1", lane)
+            return note is not None and line["cause"] in note and line["remedy"] in note
+
+        await world.until(noted, what=f"the halt of lane {lane} noted for operators")
 
 
 async def others_go_on(
