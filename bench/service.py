@@ -22,7 +22,6 @@ from bench.workload import Update, command_headers, command_records
 from contract.record import SourceRecord
 from contract.topics import Topics
 from domain.identity import home_lane
-from producer.tail import read_tail
 
 
 class Throughput(NamedTuple):
@@ -87,7 +86,9 @@ async def run_throughput(
     records = command_records(updates, partitions_total)
     connection = await asyncpg.connect(database_url)
     producer = AIOKafkaProducer(**kafka, enable_idempotence=True, max_batch_size=256 * 1024)
+    reader = AIOKafkaConsumer(**kafka, isolation_level="read_committed", group_id=None)
     await producer.start()
+    await reader.start()
     before = {name: sum(map(cpu_seconds, group)) for name, group in pids.items()}
     published = await _published(connection)
     try:
@@ -96,16 +97,13 @@ async def run_throughput(
             *(_send(producer, topics.commands, lane, todo) for lane, todo in records.items())
         )
         await _until_journaled(connection, published, records)
-        await asyncio.gather(
-            *(
-                _until_readable(kafka, topics, lane, published[lane] + len(todo))
-                for lane, todo in records.items()
-            )
-        )
+        for lane, todo in records.items():
+            await _until_readable(reader, topics, lane, published[lane] + len(todo))
         seconds = time.perf_counter() - started
         await sending
     finally:
         await producer.stop()
+        await reader.stop()
         await connection.close()
     cpu = {name: sum(map(cpu_seconds, group)) - before[name] for name, group in pids.items()}
     return Throughput(
@@ -206,12 +204,17 @@ async def _until_journaled(
 
 
 async def _until_readable(
-    kafka: Mapping[str, Any], topics: Topics, lane: int, sequence: int
+    reader: AIOKafkaConsumer, topics: Topics, lane: int, sequence: int
 ) -> None:
+    """Looks at the newest committed records of results until this one is there."""
+    at = TopicPartition(topics.results, lane)
+    reader.assign([at])
     while True:
-        tail = await read_tail(kafka, topics.results, lane)
-        if (tail.sequence or 0) >= sequence:
-            return
+        end = (await reader.end_offsets([at]))[at]
+        reader.seek(at, max(0, end - 3))  # the commit marker is an offset too
+        for record in (await reader.getmany(at, timeout_ms=100)).get(at, ()):
+            if int(dict(record.headers)["ce_sequence"]) >= sequence:
+                return
 
 
 async def _until_shared(database_url: str, processes: Sequence[asyncio.subprocess.Process]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from domain.candidate import CandidateState
 from domain.commands import Command, CreateCandidate, FieldError, InvalidCommand, UpdateCandidate
-from domain.identity import Identity, uuid7_time
+from domain.identity import Identity, uuid7_prefix, uuid7_time
 from domain.limits import MERGE_VERSIONS_MAX
 from domain.merge import changed_fields
 from domain.outcomes import Outcome, Reason
@@ -107,10 +107,11 @@ def decide(
     settled = dict(snapshot.settled)
     work = _Working(snapshot, recorded_at_text)
     oldest = (recorded_at - deduplication_horizon).timestamp()
+    oldest_prefix = uuid7_prefix(oldest)
     verdicts: list[Verdict] = []
     for submission, sequence in zip(submissions, result_sequences, strict=True):
         verdict = (
-            _too_old(submission, oldest)
+            _too_old(submission.identity.command_id, oldest, oldest_prefix)
             or _repeated(submission, settled.get(submission.key))
             or work.settle(submission)
         )
@@ -122,8 +123,10 @@ def decide(
     return work.decision(verdicts)
 
 
-def _too_old(submission: Submission, oldest: float) -> Verdict | None:
-    made_at = uuid7_time(submission.identity.command_id)
+def _too_old(command_id: str, oldest: float, oldest_prefix: str) -> Verdict | None:
+    if command_id[: len(oldest_prefix)] >= oldest_prefix:  # nearly every id, at a tenth of the cost
+        return None
+    made_at = uuid7_time(command_id)
     if made_at is None or made_at >= oldest:
         return None
     return Verdict(

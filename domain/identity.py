@@ -5,6 +5,7 @@ computes the same values.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -89,6 +90,16 @@ def uuid7_time(command_id: str) -> float | None:
         return None
     uuid7 = _UUID7.fullmatch(command_id)
     return None if uuid7 is None else int(uuid7[1] + uuid7[2], 16) / 1000
+
+
+def uuid7_prefix(seconds: float) -> str:
+    """How the first UUIDv7 made at or after this instant begins: the 48 bits of its time.
+
+    Every UUIDv7 made before it sorts before it as text, whatever its case: capitals sort before
+    the lower case of the prefix. So an id that does not is either newer or no UUIDv7.
+    """
+    milliseconds = f"{max(0, math.ceil(seconds * 1000)):012x}"
+    return f"{milliseconds[:8]}-{milliseconds[8:]}"
 
 
 def murmur2(data: bytes) -> int:

@@ -32,6 +32,7 @@ def bench(
         consumers_total=consumers,
         latency_total=1000 if full else latency,
         one_lane_total=50_000 if full else 20_000,
+        warm_up_total=100_000 if full else 20_000,
     )
     figures = asyncio.run(run_bench(config, report=lambda line: typer.echo(line, err=True)))
     typer.echo(orjson.dumps(asdict(figures)) if json else table(figures))

@@ -30,6 +30,7 @@ from contract.lanes import Hook
 from contract.topics import Topics
 from domain.commands import CommandParser
 from domain.limits import APPLYING_BATCHES_MAX
+from funnel.allocator import keep_freed_memory
 from funnel.crash import crash_hook
 from funnel.metrics_server import serve_metrics
 from funnel.settings import BadSettings, Settings
@@ -96,6 +97,7 @@ async def run(settings: Settings) -> None:
     config = consume_config(settings)
     registry = CollectorRegistry()
     _calm_collector()
+    keep_freed_memory()
     serve_metrics(settings, registry)
     with stop_signals() as stopping, stall_watch(config.watchdog):
         await run_consumer(config, stopping, registry)

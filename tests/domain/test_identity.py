@@ -17,6 +17,7 @@ from domain.identity import (
     home_lane,
     identity_prefix,
     murmur2,
+    uuid7_prefix,
     uuid7_time,
 )
 
@@ -105,6 +106,20 @@ def test_uuid7_time__the_first_48_bits(milliseconds: int, rest: int) -> None:
         found = uuid7_time(spelled)
         assert found is not None
         assert found == milliseconds / 1000
+
+
+@given(st.integers(0, 250_000_000_000_000), st.integers(0, 250_000_000_000_000), st.booleans())
+def test_uuid7_prefix__sorts_behind_every_older_id(
+    milliseconds: int, oldest_milliseconds: int, in_capitals: bool
+) -> None:
+    command_id = str(UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62))
+    if in_capitals:
+        command_id = command_id.upper()
+    oldest = oldest_milliseconds / 1000
+    if (uuid7_time(command_id) or 0.0) < oldest:
+        assert command_id[:13] < uuid7_prefix(oldest)
+    else:
+        assert (command_id.lower()[:13] >= uuid7_prefix(oldest)) or milliseconds - oldest * 1000 < 1
 
 
 def test_uuid7_time__of_the_library_that_makes_them() -> None:
