@@ -64,6 +64,10 @@ ci: ## What the build server runs
 bench: .build/installed ## Measure (ARGS are those of `funnel bench`)
 	@.venv/bin/funnel bench $(ARGS)
 
+.PHONY: faults
+faults: .build/installed ## Random faults on own servers (MINUTES=5, SEED=, ROUNDS=)
+	@MINUTES=$(MINUTES) SEED=$(SEED) ROUNDS=$(ROUNDS) .venv/bin/python -m tests.faults.campaign
+
 .PHONY: install
 install: .build/installed ## Install everything into .venv, without running it
 	@:

@@ -1,5 +1,6 @@
 """A deployment and its consumers for each fault test; whatever happened, none is left running."""
 
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -23,4 +24,7 @@ async def world(
 async def fleet(world: World) -> AsyncIterator[Fleet]:
     fleet = Fleet(database_url=world.database_url, kafka=world.kafka, topics=world.topics)
     yield fleet
-    await fleet.stop()
+    try:
+        await fleet.stop()
+    finally:
+        sys.stdout.write(fleet.story())  # shown if the test failed

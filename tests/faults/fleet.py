@@ -122,6 +122,7 @@ class Fleet:
             "batch_records_max": 200,
             "lane_retry_seconds": 1,
             "fail_at": None,
+            "detours": {},
         }
         self.consumers: list[ConsumerProcess] = []
 
@@ -154,9 +155,12 @@ class Fleet:
                 consumer.resume()
                 await consumer.killed()
         for consumer in self.consumers:
-            sys.stdout.write(f"{consumer.consumer_id}:\n{consumer.story()}\n")  # if it fails
             unseen = [line for line in consumer.lines if _unseen_failure(line)]
             assert not unseen, (consumer.consumer_id, unseen)
+
+    def story(self) -> str:
+        """For a failed test: what each of them said last."""
+        return "\n".join(f"{each.consumer_id}:\n{each.story()}" for each in self.consumers)
 
 
 def _parsed(line: bytes) -> Line:

@@ -8,8 +8,10 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from itertools import count
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -28,6 +30,7 @@ EXIT_FAILED = 70
 
 async def consume() -> None:
     settings = json.loads(os.environ[VARIABLE])
+    take_detours(settings["detours"])
     # A test cannot wait as long as an operator does.
     vars(consumer.service)["LANE_RETRY_SECONDS"] = settings["lane_retry_seconds"]
     config = ConsumeConfig(
@@ -46,6 +49,22 @@ async def consume() -> None:
     )
     with stop_signals() as stopping:
         await run_consumer(config, stopping, CollectorRegistry())
+
+
+def take_detours(detours: Mapping[str, int]) -> None:
+    """Connect to another port wherever one of these is asked for.
+
+    Kafka tells its clients where to connect, so a proxy can stand before it only so.
+    """
+    loop: Any = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def create_connection(
+        factory: Any, host: Any = None, port: Any = None, **options: Any
+    ) -> Any:
+        return await connect(factory, host, detours.get(str(port), port), **options)
+
+    loop.create_connection = create_connection
 
 
 def failing_at(point: str | None) -> Hook | None:

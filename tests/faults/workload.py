@@ -18,6 +18,12 @@ from tests.conftest import PARTITIONS_TOTAL
 
 _NAMESPACE = UUID("6f0c2c5e-8a5f-4c53-9d0b-6a2c1f9be001")
 
+POISON = "poison"
+POISONED = f"""
+ALTER TABLE candidates ADD CONSTRAINT no_poison CHECK (source IS DISTINCT FROM '{POISON}')
+"""
+"""Valid by our rules, refused by the database: what only a real server can make up."""
+
 
 def organizations(for_each_lane: int = 1) -> list[str]:
     """So many organizations at home on each lane."""
@@ -89,7 +95,44 @@ class Workload:
                 return self._update(*candidate)._replace(value=b"{not json")
         return self._update(*candidate)
 
-    def _creation(self, organization_id: str, candidate_id: str) -> CommandRecord:
+    def wild(self, total: int) -> list[CommandRecord]:
+        """`mixed`, and newcomers, repeated and poisoned ones, reused ids, invalid commands."""
+        commands: list[CommandRecord] = []
+        for _ in range(total):
+            candidate = self._random.choice(self.candidates)
+            match self._random.choices(range(7), weights=(80, 4, 2, 4, 2, 4, 4))[0]:
+                case 1:
+                    newcomer = candidate[0], str(uuid5(_NAMESPACE, f"{self._seed} {self._written}"))
+                    self.candidates.append(newcomer)
+                    commands.append(self._creation(*newcomer))
+                case 2:
+                    commands.append(self._creation(*candidate))
+                case 3:
+                    commands.append(self.poison(candidate))
+                case 4:
+                    nobody = str(uuid5(_NAMESPACE, f"{self._seed} poisoned {self._written}"))
+                    commands.append(self._creation(candidate[0], nobody, source=POISON))
+                case 5 if commands:
+                    reused = self._random.choice(commands)
+                    other = self._update(*candidate)
+                    if other.partition == reused.partition:
+                        other = other._replace(headers=reused.headers)
+                    commands.append(other)
+                case 6:
+                    rated = self._update(*candidate)
+                    value = orjson.loads(rated.value) | {"changes": {"rating": 6}}
+                    commands.append(rated._replace(value=orjson.dumps(value)))
+                case _:
+                    commands.append(self._any(commands))
+        return commands
+
+    def poison(self, candidate: tuple[str, str]) -> CommandRecord:
+        """An update that a database with `POISONED` refuses."""
+        return self._update(*candidate, changes={"source": POISON})
+
+    def _creation(
+        self, organization_id: str, candidate_id: str, source: str | None = None
+    ) -> CommandRecord:
         return self._record(
             OutgoingCommand.create(
                 organization_id=organization_id,
@@ -99,6 +142,7 @@ class Workload:
                     "last_name": "Lovelace",
                     "email": "ada@example.com",
                     "attributes": {"n": 0},
+                    "source": source,
                 },
                 actor="tests",
                 id=self._next_id(),

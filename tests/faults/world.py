@@ -101,7 +101,9 @@ class World:
                 f" {self.commands.total}, results {self.results.total}\n{told}"
             ) from None
 
-    async def shared(self, expected: dict[str, set[int]]) -> None:
+    async def shared(
+        self, expected: dict[str, set[int]], *, seconds: float = SETTLED_WITHIN_SECONDS
+    ) -> None:
         """Returns once every lane has an owner, and each consumer a number that is fair for it."""
 
         async def fair() -> bool:
@@ -111,7 +113,7 @@ class World:
                 owned[consumer] in numbers for consumer, numbers in expected.items()
             )
 
-        await self.until(fair, what=f"lanes shared as {expected}")
+        await self.until(fair, what=f"lanes shared as {expected}", seconds=seconds)
 
     async def decided(self, total: int) -> None:
         """Returns once more than so many records are settled in PostgreSQL."""
