@@ -5,6 +5,7 @@ is played again by its seed (the timing is the machine's). The servers are its o
 """
 
 import asyncio
+import logging
 import os
 import random
 import sys
@@ -116,7 +117,7 @@ async def _round(
 @asynccontextmanager
 async def _site(stack: EmbeddedStack, servers: Servers) -> AsyncIterator[Site]:
     """Fresh tables and topics, the ways to both servers, and two consumers."""
-    kafka = {"bootstrap_servers": servers.kafka_bootstrap_servers}
+    kafka: dict[str, object] = {"bootstrap_servers": servers.kafka_bootstrap_servers}
     topics = Topics(prefix=f"t{uuid.uuid4().hex[:12]}.")
     database_url = url_of(servers, f"test_{uuid.uuid4().hex[:12]}")
     await migrate_up(database_url, report=lambda _line: None)
@@ -142,6 +143,7 @@ async def _main(*, seed: int, rounds_max: int, seconds_max: float) -> int:
         kinds: Counter[str] = Counter()
         slowest, last = 0.0, 0
         _tell(f"seed {seed}")
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the oracle's own clients
         try:
             rounds = campaign(stack, seed=seed, rounds_max=rounds_max, seconds_max=seconds_max)
             async for each in rounds:

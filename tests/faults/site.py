@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from funnel.crash import CRASH_POINTS
@@ -49,7 +49,7 @@ class Site:
         host, _, port = str(self.world.kafka["bootstrap_servers"]).rpartition(":")
         self.postgres = await Link(str(postgres.hostname), postgres.port or 0).start()
         self.kafka = await Link(host, int(port)).start()
-        self._settings = {
+        self.settings: dict[str, Any] = {
             "database_url": self.postgres.url(self.world.database_url),
             "detours": {port: self.kafka.port},
             "batch_records_max": 40,
@@ -104,7 +104,7 @@ class Site:
                 if consumer is not None:
                     await _demand_known_end(consumer)
                 points = self._armed.pop(name, {})
-                self.consumers[name] = await self.fleet.start(name, **points, **self._settings)
+                self.consumers[name] = await self.fleet.start(name, **points, **self.settings)
             await asyncio.sleep(LOOK_EVERY)
 
     def _demand_keeper(self) -> None:
@@ -165,7 +165,7 @@ async def _pausing(site: Site, fault: Fault) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _joined(site: Site, fault: Fault) -> AsyncIterator[None]:
     """A third consumer, for a while."""
-    guest = await site.fleet.start("guest", **site._settings)
+    guest = await site.fleet.start("guest", **site.settings)
     yield
     guest.terminate()
 
