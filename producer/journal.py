@@ -1,5 +1,7 @@
 """The journal as the publisher reads it: what follows a result, in order."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import asyncpg
@@ -8,12 +10,22 @@ from contract.journal import JournalRow, journal_row
 from producer.sqlfiles import statement
 
 _AWAY = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
     OSError,
     TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server ended the session while nothing was asked of it
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
+    asyncpg.PostgresSystemError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.SerializationError,  # a standby's conflict with recovery, too
+    asyncpg.DeadlockDetectedError,
 )
+"""What waiting may heal. Any other error is a fault of ours and goes through."""
+
 _LANE = statement("lane")
 _UNPUBLISHED = statement("unpublished")
 
@@ -39,18 +51,24 @@ class JournalReader:
 
     async def lane(self, lane: int) -> LaneProgress:
         """Raises JournalAway."""
-        try:
+        with _translated():
             row = await self._pool.fetchrow(_LANE, lane)
-        except _AWAY as error:
-            raise JournalAway(type(error).__name__) from error
         if row is None:
             raise JournalAway("the lane's row is missing")
         return LaneProgress(*row)
 
     async def after(self, lane: int, result_sequence: int, rows_max: int) -> list[JournalRow]:
         """Up to `rows_max` rows whose result follows `result_sequence`. Raises JournalAway."""
-        try:
+        with _translated():
             rows = await self._pool.fetch(_UNPUBLISHED, lane, result_sequence, rows_max)
-        except _AWAY as error:
-            raise JournalAway(type(error).__name__) from error
         return [journal_row(row) for row in rows]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except _AWAY as error:
+        if isinstance(error, ValueError):  # an argument that has no encoding is no outage
+            raise
+        raise JournalAway(type(error).__name__) from error
