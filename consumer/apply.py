@@ -11,6 +11,7 @@ import orjson
 
 from consumer.decode import Batch, DeadLetter, Item, Reroute
 from consumer.store import Connection, LaneStore
+from contract.dead_letters import redrive_of
 from contract.events import event_id
 from contract.journal import JournalRow, Kind, timestamp_text
 from contract.lanes import Hook, LaneRow, Published
@@ -224,6 +225,8 @@ def _set_aside(lane: LaneRow, index: int, item: Item, meaning: Reroute | DeadLet
     else:
         kind = "dead_letter"
         details = {"error_code": meaning.code, "error_detail": meaning.detail}
+        if (first_death := redrive_of(item.record)) is not None:
+            details["redrive_of"] = first_death
     return JournalRow(
         lane.recorded_at, lane.lane, lane.journal_sequence + index, lane.result_sequence + index,
         None, kind, item.offset, None, None, item.organization_id, item.candidate_id,

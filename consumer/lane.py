@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection, Coroutine
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ import structlog
 
 from consumer.apply import Apply, Attempt
 from consumer.decode import Batch, DeadLetter, Decoder, record_digest
+from consumer.held import Held
 from consumer.metrics import LaneMetrics
 from consumer.partitions import JournalPartitions
 from consumer.ports import Outbox
@@ -90,6 +91,8 @@ class Lane:
         self._failures = 0
         self._progress_at = self._asked_at = time.monotonic()
         self._rebuilds = 0
+        self._works = False
+        self._held = Held()
 
     def stop(self) -> None:
         """Finish the batch in hand, publish it, end."""
@@ -152,6 +155,7 @@ class Lane:
         self._hook("after_poll")
         backlog = row.result_sequence - self._outbox.published.result_sequence
         self._metrics.polled(lag=self._source.lag_seen(), backlog=max(0, backlog))
+        self._look_if_held()
         total = self._source.partitions_total()
         if total is not None and total != row.partitions_total:
             raise partitions_changed(row, total)
@@ -164,6 +168,7 @@ class Lane:
         started = time.perf_counter()
         batch = self._decoder.decode(records, self._source.position)
         after = await self._settle(row, batch)
+        self._note_works()
         if after.next_offset != batch.next_offset:
             self._source.seek(after.next_offset)
         self._read_to = after.next_offset
@@ -234,6 +239,14 @@ class Lane:
         self, row: LaneRow, batch: Batch, attempts: list[Attempt]
     ) -> Attempt | None:
         """The lane transaction; None if the row is not as this lane believes."""
+        async with AsyncExitStack() as turn:
+            # Before BEGIN: who waits for a turn holds neither a connection nor the lane's row.
+            await turn.enter_async_context(self._turns)
+            return await self._transact_now(row, batch, attempts, turn)
+
+    async def _transact_now(
+        self, row: LaneRow, batch: Batch, attempts: list[Attempt], turn: AsyncExitStack
+    ) -> Attempt | None:
         async with self._store.transaction() as connection:
             self._hook("after_begin")
             locked = await self._store.lock(connection, self.lane)
@@ -241,11 +254,9 @@ class Lane:
                 raise LaneLost(self.lane)
             if not _same_place(locked, row):
                 return None
-            async with self._turns:
-                attempt = await self._apply.prepare(
-                    connection, locked, batch, self._outbox.published
-                )
+            attempt = await self._apply.prepare(connection, locked, batch, self._outbox.published)
             attempts.append(attempt)
+            await turn.aclose()  # what COMMIT waits for is the disk
             self._hook("before_commit")
         self._hook("after_commit")
         return attempt
@@ -298,16 +309,17 @@ class Lane:
 
     async def _housekeep(self) -> None:
         """Every few seconds: what was published, the group's offset, that the lane runs."""
-        noted, committed = -1, -1
+        noted, committed = (-1, False, False), -1
         while True:
             await asyncio.sleep(_HOUSEKEEPING.total_seconds())
             row = self._row
             if row is None:
                 continue
             try:
-                if self._outbox.published.result_sequence != noted:
+                now = self._outbox.published.result_sequence, self._works, self._held.now
+                if now != noted:
                     await self._note_published(row)
-                    noted = self._outbox.published.result_sequence
+                    noted = now
                 if self._read_to is not None and self._read_to != committed:
                     await self._source.commit_offset(self._read_to)
                     committed = self._read_to
@@ -320,8 +332,16 @@ class Lane:
             row._replace(
                 published_result_sequence=published.result_sequence,
                 published_end_offset=published.end_offset,
-            )
+            ),
+            works=self._works,
+            held=self._held.now,
         )
+
+    def _note_works(self) -> None:
+        """A batch is settled, or nothing is left to read: a halt before it is over only now."""
+        if not self._works:
+            self._works = True
+            self._metrics.halted(False)
 
     async def _watch(self, row: LaneRow) -> None:
         """Nothing came: is Kafka there at all, and is there really nothing?
@@ -341,6 +361,7 @@ class Lane:
         self._note_back()
         if lag == 0:
             self._progress_at = now
+            self._note_works()
         if now - self._progress_at < self._watchdog.total_seconds():
             return
         if self._rebuilds >= WATCHDOG_REBUILDS_MAX:
@@ -349,6 +370,19 @@ class Lane:
         self._progress_at = now
         log.warning("client rebuilt", action="source_rebuilt", lane=self.lane, lag=lag)
         await self._renew_source(row)
+
+    def _look_if_held(self) -> None:
+        held_at = self._source.held_at()
+        if not self._held.look(held_at, time.monotonic()):
+            return
+        self._metrics.held(self._held.now)
+        if self._held.now:
+            log.warning(
+                "an open transaction of another client holds the lane", action="lane_held",
+                lane=self.lane, offset=held_at,
+            )  # fmt: skip
+        else:
+            log.warning("nothing holds the lane any more", action="lane_not_held", lane=self.lane)
 
     async def _pause(self, cause: str) -> None:
         """Wait with capped, jittered back-off; one log line for each change of state."""

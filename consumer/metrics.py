@@ -35,6 +35,9 @@ class ConsumerMetrics:
         self.owned = Gauge("funnel_lane_owned", "1 while owned here", ["lane"], registry=registry)
         self.halted = Gauge("funnel_lane_halted", "1 while halted", ["lane"], registry=registry)
         self.paused = Gauge("funnel_lane_paused", "1 in an outage", ["lane"], registry=registry)
+        self.held = Gauge(
+            "funnel_lane_held", "1 behind an open transaction", ["lane"], registry=registry
+        )
 
     def lane(self, lane: int) -> "LaneMetrics":
         return LaneMetrics(self, str(lane))
@@ -52,6 +55,7 @@ class LaneMetrics:
         self._owned = metrics.owned.labels(lane)
         self._halted = metrics.halted.labels(lane)
         self._paused = metrics.paused.labels(lane)
+        self._held = metrics.held.labels(lane)
 
     def polled(self, *, lag: int, backlog: int) -> None:
         """Where the lane stands, batch or no batch."""
@@ -80,9 +84,13 @@ class LaneMetrics:
         if not yes:
             self._lag.set(0)
             self._backlog.set(0)
+            self._held.set(0)
 
     def halted(self, yes: bool) -> None:
         self._halted.set(yes)
+
+    def held(self, yes: bool) -> None:
+        self._held.set(yes)
 
     def paused(self, yes: bool) -> None:
         self._paused.set(yes)

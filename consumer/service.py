@@ -143,7 +143,6 @@ class ConsumerService:
         )  # fmt: skip
         await self._note(claim, halted)
         await lane.wait_for_stop(timedelta(seconds=LANE_RETRY_SECONDS))
-        metrics.halted(False)
 
     async def _note(self, claim: Claim, halted: LaneHalted) -> None:
         try:

@@ -5,7 +5,7 @@ seeks back to it, because aiokafka would go on behind records that it never hand
 """
 
 import asyncio
-import gzip
+import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -20,6 +20,7 @@ from aiokafka.errors import (
     UnsupportedCodecError,
 )
 
+from consumer.codecs import BatchTooLarge
 from consumer.decode import KafkaRecord, record_digest
 from contract.lanes import LaneHalted, LaneRow
 from contract.record import record_bytes
@@ -46,8 +47,9 @@ _UNREADABLE = (
     UnsupportedCodecError,
     cramjam.DecompressionError,
     zlib.error,
-    gzip.BadGzipFile,
+    struct.error,
     EOFError,
+    BatchTooLarge,
     ValueError,
     LookupError,
 )
@@ -168,6 +170,17 @@ class Source:
         except _AWAY as error:
             raise SourceAway(error) from error
 
+    def held_at(self) -> int | None:
+        """The stable end, if all before it is read and records stand behind it.
+
+        A transaction of another client is open there. As of the last fetch, without asking.
+        """
+        stable = self._consumer.last_stable_offset(self._partition)
+        high = self._consumer.highwater(self._partition)
+        if stable is None or high is None or not self.position >= stable < high:
+            return None
+        return int(stable)
+
     def lag_seen(self) -> int:
         """The lag as of the last fetch, without asking."""
         stable = self._consumer.last_stable_offset(self._partition)
@@ -196,6 +209,13 @@ class Source:
         await asyncio.wait({stopping}, timeout=_STOP_WITHIN.total_seconds())
 
     def _unreadable(self, error: Exception) -> LaneHalted:
+        if isinstance(error, BatchTooLarge):
+            return LaneHalted(
+                self._lane,
+                f"at or behind offset {self.position} stands {error}",
+                "Find out who sent it; to go on without it, stop the consumers, set"
+                " lanes.next_offset behind it and lanes.last_record_offset to null",
+            )
         return LaneHalted(
             self._lane,
             f"the record batch at or behind offset {self.position} cannot be read"

@@ -81,11 +81,14 @@ def translated() -> Iterator[None]:
         raise StoreAway(f"PostgreSQL does not answer ({type(error).__name__})") from error
 
 
-async def open_pool(database_url: str, *, lease: timedelta, lanes_max: int) -> asyncpg.Pool:
+async def open_pool(
+    database_url: str, *, lease: timedelta, lanes_max: int, name: str = "funnel consume"
+) -> asyncpg.Pool:
     """Connections for lane work: session time-outs end well before a lease does.
 
     Args:
         lanes_max: how many lanes this process may own; each needs one connection at a time.
+        name: what PostgreSQL calls the sessions.
     """
     bound = f"{int(lease.total_seconds() * 1000 * 0.8)}ms"
     with translated():
@@ -100,7 +103,7 @@ async def open_pool(database_url: str, *, lease: timedelta, lanes_max: int) -> a
             max_inactive_connection_lifetime=300,
             server_settings={
                 "role": "funnel_consumer",
-                "application_name": "funnel consume",
+                "application_name": name,
                 "jit": "off",
                 "timezone": "UTC",
                 "plan_cache_mode": "force_generic_plan",
@@ -250,7 +253,7 @@ class LaneStore:
         )  # fmt: skip
         _demand(done, 1)
 
-    async def note_published(self, row: LaneRow) -> None:
+    async def note_published(self, row: LaneRow, *, works: bool, held: bool) -> None:
         with translated():
             await self._pool.execute(
                 _NOTE_PUBLISHED,
@@ -258,6 +261,8 @@ class LaneStore:
                 row.owner_epoch,
                 row.published_result_sequence,
                 row.published_end_offset,
+                works,
+                held,
             )
 
     async def ensure_partitions(self, ahead: timedelta) -> datetime:
@@ -292,7 +297,7 @@ def _array_literal(items: Sequence[str]) -> str:
 
 _DEAD_LETTER_COLUMNS = (
     "lane", "result_sequence", "recorded_at", "source_offset", "error_code", "error_detail",
-    "organization_id", "record",
+    "organization_id", "record", "redrive_of",
 )  # fmt: skip
 
 
@@ -301,6 +306,7 @@ def _dead_letter(row: JournalRow) -> tuple[Any, ...]:
     return (
         row.lane, row.result_sequence, row.recorded_at, row.source_offset,
         details["error_code"], details["error_detail"], row.organization_id, row.forward,
+        details.get("redrive_of"),
     )  # fmt: skip
 
 

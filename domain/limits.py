@@ -42,7 +42,11 @@ OUTPUT_BATCH_BYTES_MAX = 512 * 1024  # a record batch of output; larger records 
 APPLY_TRIES_MAX = 5  # deadlocks and guards in a row before it counts as an outage
 WHOLE_BATCH_TRIES_MAX = 2  # outages in a row that may be no outage but a batch too slow
 BATCH_BYTES_MAX = 8 * 1024 * 1024  # of records in one transaction: bounds memory and its time
+BATCH_UNPACKED_BYTES_MAX = (
+    32 * 1024 * 1024
+)  # of a compressed batch: 8 of the largest records there are
 WATCHDOG_REBUILDS_MAX = 1  # a second client that makes no progress either is a process to restart
 JOURNAL_AHEAD_DAYS = 45  # partitions exist so far ahead: survives a month without a restart
 JOURNAL_MARGIN_DAYS = 7  # made again when less than this is left
+LANE_HELD_SECONDS = 5  # an open transaction before the next command is normal for less: a guess
 LANE_RETRY_SECONDS = 30  # a halted lane is looked at again: it goes on once the remedy was applied

@@ -6,6 +6,7 @@ The only place where the rooms `consumer` and `producer` meet.
 import asyncio
 import gc
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -24,7 +25,7 @@ from consumer.partitions import JournalPartitions
 from consumer.service import ConsumerService
 from consumer.source import Source
 from consumer.store import LaneStore, open_pool
-from consumer.tolerant import tolerate_header_names
+from consumer.tolerant import tolerate_hostile_batches
 from contract.events import EventBuilder
 from contract.lanes import Hook
 from contract.topics import Topics
@@ -118,11 +119,17 @@ async def run_consumer(
         StoreAway, KafkaError: PostgreSQL or Kafka does not answer at start.
     """
     assert_fast_kafka()
-    tolerate_header_names()
+    tolerate_hostile_batches()
     cluster_id, partitions_total = await describe(config.kafka, config.topics)
-    pool = await open_pool(config.database_url, lease=config.lease, lanes_max=partitions_total)
-    try:
-        membership = Membership(pool, consumer_id=config.consumer_id, lease=config.lease)
+    async with AsyncExitStack() as opened:
+        pool = await open_pool(config.database_url, lease=config.lease, lanes_max=partitions_total)
+        opened.push_async_callback(pool.close)
+        # Its own: a heartbeat must not wait for lanes that wait.
+        leases = await open_pool(
+            config.database_url, lease=config.lease, lanes_max=0, name="funnel membership"
+        )
+        opened.push_async_callback(leases.close)
+        membership = Membership(leases, consumer_id=config.consumer_id, lease=config.lease)
         await membership.create_lanes(
             partitions_total=partitions_total,
             commands_topic=config.topics.commands,
@@ -181,8 +188,6 @@ async def run_consumer(
             lease=config.lease,
         ).run(stopping)
         log.info("consumer stopped", action="consumer_stopped")
-    finally:
-        await pool.close()
 
 
 def _calm_collector() -> None:

@@ -1,7 +1,7 @@
 -- The whole schema as it stands after the newest migration, ordered for reading: the state, the
 -- journal, who owns a lane, who may do what. A test holds it equal to the sum of versions/*.sql.
--- Roles belong to the cluster and are made by migration 0001: funnel_consumer, funnel_api,
--- funnel_audit, all NOLOGIN. The journal's monthly partitions are made by a function, below.
+-- Roles belong to the cluster and are made by migrations: funnel_consumer, funnel_api,
+-- funnel_audit, funnel_operator, all NOLOGIN. The journal's monthly partitions are made by a function, below.
 
 --------------------------------------------------------------------------------------------------
 -- The state: one row for each candidate, written only by the lane of its organization.
@@ -104,9 +104,31 @@ CREATE TABLE dead_letters (
     error_detail text NOT NULL,
     organization_id uuid,
     record bytea NOT NULL,
+    redrive_of text,                  -- the first death of a record that was redriven
     PRIMARY KEY (lane, result_sequence)
 );
-CREATE INDEX dead_letters_recorded_at ON dead_letters (recorded_at);
+CREATE INDEX dead_letters_queue ON dead_letters (recorded_at, lane, result_sequence);
+
+-- The audit trail of redrives: who sent which dead letter where, when, and what became of it.
+-- A row is written before the record is sent, and completed afterwards.
+CREATE TABLE redrives (
+    redrive_id uuid PRIMARY KEY,
+    lane integer NOT NULL,
+    result_sequence bigint NOT NULL,
+    requested_by text NOT NULL,
+    requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    again boolean NOT NULL,
+    sent_lane integer,
+    sent_offset bigint,
+    outcome text,
+    reason text,
+    ended_lane integer,
+    ended_sequence bigint,
+    ended_at timestamptz
+);
+CREATE INDEX redrives_dead_letter ON redrives (lane, result_sequence, requested_at);
+-- Nobody sends a dead letter while another does.
+CREATE UNIQUE INDEX redrives_under_way ON redrives (lane, result_sequence) WHERE ended_at IS NULL;
 
 --------------------------------------------------------------------------------------------------
 -- Who is alive, and who owns what.
@@ -141,11 +163,68 @@ CREATE TABLE lanes (
     last_recorded_at timestamptz NOT NULL DEFAULT '-infinity',
     -- why it stands still, for a person
     halted text,
+    -- since when another client's open transaction keeps it from the commands behind
+    held_since timestamptz,
     CHECK (published_result_sequence <= result_sequence)
 ) WITH (fillfactor = 20);
 
 -- The versions this database has; kept by the runner, as dbmate keeps it.
 CREATE TABLE schema_migrations (version varchar NOT NULL PRIMARY KEY);
+
+--------------------------------------------------------------------------------------------------
+-- What operators work with.
+
+-- The journal row that settled, sent on or set aside the record at a place of the commands topic:
+-- results follow the records' order, so their sequences can be searched by halving.
+CREATE FUNCTION journal_row_at(at_lane integer, at_offset bigint) RETURNS SETOF journal
+LANGUAGE plpgsql STABLE SET search_path = public, pg_temp AS $$
+DECLARE
+    lower_end bigint := 1;
+    upper_end bigint;
+    middle bigint;
+    found_offset bigint;
+BEGIN
+    SELECT l.result_sequence INTO upper_end FROM lanes AS l WHERE l.lane = at_lane;
+    WHILE lower_end < upper_end LOOP
+        middle := (lower_end + upper_end) / 2;
+        SELECT j.source_offset INTO found_offset FROM journal AS j
+        WHERE j.lane = at_lane AND j.result_sequence = middle LIMIT 1;
+        -- Nothing there: its partition was dropped, so all that is older was, too.
+        IF found_offset IS NULL OR found_offset < at_offset THEN
+            lower_end := middle + 1;
+        ELSE
+            upper_end := middle;
+        END IF;
+    END LOOP;
+    RETURN QUERY
+        SELECT * FROM journal AS j
+        WHERE j.lane = at_lane AND j.result_sequence = lower_end AND j.source_offset = at_offset
+            AND j.kind IN ('command', 'reroute', 'dead_letter')
+        LIMIT 1;
+END
+$$;
+
+-- Forgets dead letters from before an instant, some at a time: only what is published, and nothing
+-- that is being sent.
+CREATE FUNCTION expire_dead_letters(before timestamptz, rows_max integer) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH expired AS (
+        DELETE FROM public.dead_letters AS d
+        USING (
+            SELECT o.lane, o.result_sequence FROM public.dead_letters AS o
+            JOIN public.lanes AS l
+                ON l.lane = o.lane AND l.published_result_sequence >= o.result_sequence
+            WHERE o.recorded_at < before
+                AND NOT EXISTS (
+                    SELECT FROM public.redrives AS r
+                    WHERE r.lane = o.lane AND r.result_sequence = o.result_sequence
+                        AND r.ended_at IS NULL)
+            ORDER BY o.recorded_at
+            LIMIT rows_max) AS old
+        WHERE d.lane = old.lane AND d.result_sequence = old.result_sequence
+        RETURNING 1)
+    SELECT count(*) FROM expired
+$$;
 
 --------------------------------------------------------------------------------------------------
 -- What the API reads, each in one round trip, with the rights of its caller. The organization is
@@ -228,7 +307,17 @@ REVOKE ALL ON FUNCTION read_commands(uuid[], text[], uuid[], uuid[], integer[], 
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION read_commands(uuid[], text[], uuid[], uuid[], integer[], bigint[])
     TO funnel_api;
-GRANT SELECT ON candidates, journal, lanes, dead_letters, consumers TO funnel_audit;
+REVOKE ALL ON FUNCTION expire_dead_letters(timestamptz, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION expire_dead_letters(timestamptz, integer) TO funnel_consumer;
+GRANT SELECT ON candidates, journal, lanes, dead_letters, consumers, redrives TO funnel_audit;
+
+REVOKE ALL ON FUNCTION journal_row_at(integer, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION journal_row_at(integer, bigint) TO funnel_operator, funnel_audit;
+GRANT USAGE ON SCHEMA public TO funnel_operator;
+GRANT SELECT ON journal, lanes, consumers, dead_letters, redrives TO funnel_operator;
+GRANT INSERT ON redrives TO funnel_operator;
+GRANT UPDATE (sent_lane, sent_offset, outcome, reason, ended_lane, ended_sequence, ended_at)
+    ON redrives TO funnel_operator;
 
 -- The second wall between organizations: the API sees the one that its transaction names.
 ALTER TABLE candidates ENABLE ROW LEVEL SECURITY;
@@ -239,3 +328,4 @@ CREATE POLICY own_organization ON candidates FOR SELECT TO funnel_api
     USING (organization_id = nullif(current_setting('funnel.organization_id', true), '')::uuid);
 CREATE POLICY own_organization ON journal FOR SELECT TO funnel_api
     USING (organization_id = nullif(current_setting('funnel.organization_id', true), '')::uuid);
+CREATE POLICY everything_to_operators ON journal FOR SELECT TO funnel_operator USING (true);

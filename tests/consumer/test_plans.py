@@ -85,7 +85,7 @@ CONSUMER = [
 LANE = [
     ("lock_lane", "2", 1),
     ("advance_lane", "2, 0, 0, 0, 9, 9, 15009, 9, 8, 0, '\\x00', now(), 0, 0", 1),
-    ("note_published", "2, 0, 5, 6", 1),
+    ("note_published", "2, 0, 5, 6, true, true", 1),
 ]  # fmt: skip
 
 

@@ -1,0 +1,42 @@
+"""The public id of a dead letter, and the header that links a redriven record to its first death.
+
+The header is the only thing that a redrive adds; identity and digest of a command ignore it.
+"""
+
+import re
+from typing import NamedTuple, Self
+
+from contract.record import RawRecord
+
+REDRIVE_OF = "x-redrive-of"
+_ID = re.compile(r"(0|[1-9][0-9]{0,4})-([1-9][0-9]{0,17})", re.ASCII)
+
+
+class DeadLetterId(NamedTuple):
+    """`<lane>-<result_sequence>`: the place of its notice on results."""
+
+    lane: int
+    result_sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.lane}-{self.result_sequence}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError: no such id can be."""
+        found = _ID.fullmatch(text)
+        if found is None:
+            raise ValueError("A dead letter's id is <lane>-<sequence>.")
+        return cls(int(found[1]), int(found[2]))
+
+
+def redrive_of(record: RawRecord) -> str | None:
+    """The id of the first death, as the record claims; anybody may write such a header."""
+    for name, value in record.headers:
+        if name == REDRIVE_OF and value is not None and _ID.fullmatch(text := _ascii(value)):
+            return text
+    return None
+
+
+def _ascii(value: bytes) -> str:
+    return value.decode("ascii", "replace")
