@@ -41,7 +41,7 @@ class BackgroundProcess:
             pid = int(self._pid_file.read_text())
         except (FileNotFoundError, ValueError):
             return None
-        return pid if f"{self.folder}/" in _command_line(pid) else None
+        return pid if f"{self.folder}/" in command_line(pid) else None
 
     def spawn(self, command: list[str], *, user: int | None) -> None:
         """Start `command` as `user` (None: as ourselves), output appended to the log file."""
@@ -157,11 +157,18 @@ def _state(pid: int) -> str:
     return _proc(pid, "stat").rpartition(")")[2].strip()[:1]
 
 
-def _command_line(pid: int) -> str:
+def command_line(pid: int) -> str:
     """Empty for a process that is gone or only waits to be reaped."""
     if sys.platform != "linux":
         return _ps("-ww", "-o", "command=", "-p", str(pid))
     return _proc(pid, "cmdline").replace("\0", " ")
+
+
+def memory_in_use(segment: str) -> bool:
+    """Is a process attached to this segment of System V shared memory? Linux tells, else no."""
+    table = Path("/proc/sysvipc/shm")
+    rows = [line.split() for line in table.read_text().splitlines()] if table.exists() else []
+    return any(row[1] == segment and row[6] != "0" for row in rows[1:])
 
 
 def _proc(pid: int, name: str) -> str:

@@ -14,7 +14,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from stack.background import BackgroundProcess
+from stack.background import BackgroundProcess, command_line, memory_in_use
 from stack.files import build_folder, file_errors_told, locked, remembered_ports
 from stack.servers import NOT_INSTALLED, Report, ServerStatus, StackError
 
@@ -117,6 +117,7 @@ class PostgresServer:
         if not (self._folder / "data").exists():
             self._report("creating the PostgreSQL cluster")
             build_folder(self._folder, lambda folder: _create_cluster(folder, programs, user=user))
+        _forget_dead_postmaster(self._folder)
         (port,) = remembered_ports(self._folder / "ports", 1)
         settings = (f"--{name}={value}" for name, value in self._settings.items())
         data = str(self._folder / "data")
@@ -138,6 +139,25 @@ class PostgresServer:
     def _port(self) -> int | None:
         ports = self._folder / "ports"
         return int(ports.read_text()) if ports.exists() else None
+
+
+def _forget_dead_postmaster(folder: Path) -> None:
+    """Remove the lock file of a killed server that PostgreSQL would take for a living one.
+
+    To PostgreSQL any process with that pid lives: a zombie that nobody reaps, or one that got
+    the pid since. What still uses the shared memory is left to it: it refuses to start beside it.
+    """
+    lock_file = folder / "data" / "postmaster.pid"
+    try:
+        lines = lock_file.read_text().splitlines()
+    except FileNotFoundError:
+        return
+    if not lines or not lines[0].strip().isdecimal():
+        return  # PostgreSQL says best what is wrong with it
+    lives = f"{folder}/" in command_line(int(lines[0]))
+    memory = lines[6].split() if len(lines) > 6 else []
+    if not lives and not (len(memory) == 2 and memory_in_use(memory[1])):
+        lock_file.unlink(missing_ok=True)
 
 
 def postgres_programs() -> Path:

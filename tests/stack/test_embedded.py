@@ -112,6 +112,27 @@ async def test_kill__loses_nothing_committed(stack: EmbeddedStack, servers: Serv
     assert "survivor" in await _topics(servers)
 
 
+@pytest.fixture(params=[["true"], ["sleep", "60"]], ids=["zombie", "reused pid"])
+def other(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The pid of a process that has nothing to do with PostgreSQL."""
+    with subprocess.Popen(request.param) as process:
+        yield process.pid
+        process.kill()
+
+
+async def test_start__after_a_kill_whose_pid_seems_to_live(
+    stack: EmbeddedStack, servers: Servers, folder: Path, other: int
+) -> None:
+    """As in a container whose first process reaps nobody."""
+    lock_file = folder / "postgres" / "data" / "postmaster.pid"
+    _, *rest = lock_file.read_text().splitlines(keepends=True)
+    await asyncio.to_thread(stack.postgres.kill)
+    lock_file.write_text("".join([f"{other}\n", *rest]))
+    lock_file.chmod(0o666)
+    assert await asyncio.to_thread(stack.start) == servers
+    assert await _fetch_value(servers, "SELECT 1") == 1
+
+
 async def test_pause__leaves_connections_open_until_resumed(
     stack: EmbeddedStack, servers: Servers
 ) -> None:
