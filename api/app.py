@@ -1,7 +1,7 @@
 """The HTTP API as one ASGI application (CONTRACT.md 6).
 
-It reads PostgreSQL and writes nothing. It starts, lives and answers without the database, and the
-lifespan owns everything that is open.
+It reads PostgreSQL, and writes by sending commands. It starts, lives and answers without either
+server, and the lifespan owns everything that is open.
 """
 
 import asyncio
@@ -15,10 +15,11 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from api.auth import TokenVerifier
+from api.candidate_writes import add_candidate_write_routes
 from api.candidates import add_candidate_routes
 from api.coalesce import Coalesced
 from api.commands import add_command_routes
@@ -29,18 +30,22 @@ from api.health import add_health_routes
 from api.metrics import Metrics
 from api.observe import Observe
 from api.openapi import DocumentedApi
+from api.ports import CommandSender
 from api.problems import (
     Problem,
     answer_away,
     answer_http_exception,
     answer_invalid,
+    answer_left,
     answer_problem,
     unavailable,
 )
 from api.queries import read_candidates, read_commands
 from api.waiting import CommandWaits, TooManyWaits
+from api.writing import Writes
 from contract.events import EventBuilder
 from contract.topics import Topics
+from domain.commands import CommandParser
 
 BASE_PATH = "/api/gulf-funnel"
 
@@ -54,6 +59,8 @@ class ApiConfig:
     schema_version: str
     topics: Topics
     event_source: str
+    sender: CommandSender
+    parser: CommandParser
 
 
 def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> FastAPI:
@@ -70,6 +77,15 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         connections=lambda: database.connections,
     )
     admit = admission(config.verifier, "candidates:read")
+    candidates = Coalesced(partial(read_candidates, database))
+    builder = EventBuilder(config.topics, config.event_source)
+    writes = Writes(
+        sender=config.sender,
+        waits=waits,
+        parser=config.parser,
+        deployment=config.event_source,
+        base_path=BASE_PATH,
+    )
 
     app = DocumentedApi(
         title="gulf-funnel",
@@ -86,6 +102,7 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
             Problem: answer_problem,
             DatabaseAway: answer_away,
             TooManyWaits: _answer_too_many,
+            ClientDisconnect: answer_left,
             HTTPException: answer_http_exception,
             RequestValidationError: answer_invalid,
         },
@@ -94,14 +111,23 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
     add_candidate_routes(
         app,
         base_path=BASE_PATH,
-        candidates=Coalesced(partial(read_candidates, database)),
+        candidates=candidates,
         admit=admit,
+    )
+    add_candidate_write_routes(
+        app,
+        base_path=BASE_PATH,
+        writes=writes,
+        candidates=candidates,
+        builder=builder,
+        admit_writer=admission(config.verifier, "candidates:write"),
+        admit_eraser=admission(config.verifier, "candidates:erase"),
     )
     add_command_routes(
         app,
         base_path=BASE_PATH,
         waits=waits,
-        builder=EventBuilder(config.topics, config.event_source),
+        builder=builder,
         admit=admit,
     )
     add_health_routes(app, database=database, metrics=metrics, schema_version=config.schema_version)

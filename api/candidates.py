@@ -4,7 +4,7 @@ The busiest route by far: it takes the bare request, which halves the cost of an
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -47,8 +47,8 @@ def add_candidate_routes(
     async def get_candidate(request: Request) -> Response:
         """One candidate, with its version as ETag."""
         principal = await admit(request)
-        _refuse_parameters(request)
-        state = await candidates.get((principal.organization_id, _candidate_id(request)))
+        refuse_parameters(request)
+        state = await candidates.get((principal.organization_id, candidate_id_of(request)))
         if state is None:
             raise Problem(HTTPStatus.NOT_FOUND, "not_found", "Candidate not found.")
         tag = entity_tag(state["version"])
@@ -83,19 +83,29 @@ def add_candidate_routes(
     )
 
 
-def _refuse_parameters(request: Request) -> None:
-    if names := request.query_params.keys():
+def refuse_parameters(request: Request, *, known: Sequence[str] = ()) -> None:
+    """400 for a query parameter that is not known here, or stands there twice."""
+    if not request.query_params:
+        return
+    names = [name for name, _ in request.query_params.multi_items()]
+    unknown = [name for name in names if name not in known]
+    if unknown:
         raise invalid_request(
             *(
                 FieldError(
                     pointer(("query", name)), "unknown_field", "The parameter is not known here."
                 )
-                for name in names
+                for name in dict.fromkeys(unknown)
             )
+        )
+    if twice := [name for name in known if names.count(name) > 1]:
+        raise invalid_request(
+            *(FieldError(pointer(("query", n)), "too_long", "One value is allowed.") for n in twice)
         )
 
 
-def _candidate_id(request: Request) -> str:
+def candidate_id_of(request: Request) -> str:
+    """The canonical id in the path, or 400."""
     text: str = request.path_params["candidate_id"]
     if _UUID.fullmatch(text) is None:
         raise invalid_request(FieldError("/path/candidate_id", "malformed", "A UUID is required."))

@@ -3,9 +3,14 @@
 import re
 from collections.abc import Sequence
 
-from api.limits import REQUEST_ID_CHARACTERS_MAX, WAIT_S_MAX
+from starlette.datastructures import Headers
+
+from api.limits import REQUEST_ID_CHARACTERS_MAX, TRACESTATE_CHARACTERS_MAX, WAIT_S_MAX
+from domain.limits import COMMAND_ID_CHARACTERS_MAX
 
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
+_VERSION_TAG = re.compile(r'"([1-9][0-9]{0,17})"')
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _REQUEST_ID = re.compile(rf"[A-Za-z0-9._~:/+=@-]{{1,{REQUEST_ID_CHARACTERS_MAX}}}")
 
 
@@ -23,6 +28,48 @@ def none_match(fields: Sequence[str], tag: str) -> bool:
     """
     listed = ",".join(fields)
     return listed.strip() != "*" and tag not in _ENTITY_TAG.findall(listed)
+
+
+def version_matched(fields: Sequence[str]) -> int | None:
+    """The one version that `If-Match` demands (RFC 9110 13.1.1); None if any will do.
+
+    Raises:
+        ValueError: it names no version of ours, or several.
+    """
+    listed = ",".join(fields).strip()
+    if not fields or listed == "*":
+        return None
+    version = _VERSION_TAG.fullmatch(listed)
+    if version is None:
+        raise ValueError("not one strong entity tag of ours")
+    return int(version[1])
+
+
+def idempotency_key(fields: Sequence[str]) -> str | None:
+    """`Idempotency-Key`, with or without the quotes of its draft standard; None if absent.
+
+    Raises:
+        ValueError: it is empty, too long, not printable ASCII, or there are several.
+    """
+    if not fields:
+        return None
+    key = fields[0].strip()
+    if len(key) > 1 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    fits = 0 < len(key) <= COMMAND_ID_CHARACTERS_MAX and key.isascii() and key.isprintable()
+    if len(fields) > 1 or not fits:
+        raise ValueError("not one key of printable characters")
+    return key
+
+
+def trace_context(headers: Headers) -> tuple[str | None, str | None]:
+    """W3C `traceparent` and `tracestate`, if the first is well-formed; else neither."""
+    traceparent = headers.get("traceparent", "")
+    if _TRACEPARENT.fullmatch(traceparent) is None:
+        return None, None
+    tracestate = headers.get("tracestate", "")
+    kept = 0 < len(tracestate) <= TRACESTATE_CHARACTERS_MAX and tracestate.isprintable()
+    return traceparent, tracestate if kept else None
 
 
 def wait_preferred_s(fields: Sequence[str]) -> int | None:

@@ -16,7 +16,19 @@ TOKENS_REMEMBERED_MAX = 4096  # of 1 to 2 KB each
 TOKEN_REMEMBERED_S_MAX = 60.0  # how long a withdrawn key may go on
 CLOCK_SKEW_S = 10  # between us and the issuer: ample for hosts that keep time by NTP
 
+WRITE_WAIT_S = 10  # what CONTRACT.md 6 promises to who does not prefer otherwise
+BODY_BYTES_MAX = (
+    256 * 1024
+)  # of one candidate: the largest valid one has 30 KiB, escaped thrice that
+BULK_BODY_BYTES_MAX = 3 * 1024 * 1024  # 20,000 ids with versions are 1.2 MB; a command takes 4 MiB
+BODY_S_MAX = 10.0  # for a body to arrive: 300 KB/s for the largest
+SEND_S_MAX = 3.0  # for Kafka's acknowledgement, which takes milliseconds; a guess at an election
+SENDER_CHECK_S = 1.0  # between two looks at Kafka: how long an outage goes unnoticed
+SENDS_MAX = 1000  # under way in one process: a second of what one process can take
+
 REQUEST_ID_CHARACTERS_MAX = 128  # a trace id has 32, a guess at what proxies make
+
+TRACESTATE_CHARACTERS_MAX = 512  # W3C Trace Context 3.3.1.5: what must be passed on at least
 
 POSITION_LANE_MAX = 2**31 - 1  # what a lane's column holds
 POSITION_OFFSET_MAX = 2**63 - 1  # what Kafka counts to

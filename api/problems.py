@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from api.database import DatabaseAway
 from api.limits import RETRY_AFTER_S
@@ -112,16 +113,30 @@ async def answer_away(_request: Request, _away: DatabaseAway) -> Response:
     return unavailable("The database is away.").response()
 
 
-async def answer_http_exception(_request: Request, exception: HTTPException) -> Response:
+async def answer_left(_request: Request, _left: ClientDisconnect) -> Response:
+    """For `ClientDisconnect`: nobody will read it."""
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
+
+
+async def answer_http_exception(request: Request, exception: HTTPException) -> Response:
     """For what Starlette raises: no route, another method, a file that is not there."""
     status = HTTPStatus(exception.status_code)
     code, detail = _ROUTING_CODES.get(
         status.value, (status.name.lower(), "The request cannot be answered.")
     )
     headers = {name.lower(): value for name, value in (exception.headers or {}).items()}
-    if "GET" in (allowed := headers.get("allow", "")):
-        headers["allow"] = f"{allowed}, HEAD"
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["allow"] = ", ".join(sorted(_methods_allowed(request)))
     return Problem(status, code, detail, headers=headers).response()
+
+
+def _methods_allowed(request: Request) -> set[str]:
+    """Of all routes of this path: Starlette's own answer knows the first only."""
+    allowed = set[str]()
+    for route in request.app.router.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            allowed |= set(getattr(route, "methods", None) or ())
+    return allowed | ({"HEAD"} if "GET" in allowed else set())
 
 
 async def answer_invalid(_request: Request, refusal: RequestValidationError) -> Response:

@@ -12,7 +12,9 @@ from prometheus_client import CollectorRegistry
 
 from api.app import ApiConfig, create_app
 from api.dev_keys import load_or_create
+from domain.commands import CommandParser
 from funnel import servers
+from funnel.command_sender import KafkaSender
 from funnel.data_folder import data_folder
 from funnel.settings import BadSettings, Settings
 from migrations.runner import required_version
@@ -42,6 +44,11 @@ async def run_api(
         ready: called once requests are answered.
         registry: what `/metrics` shows beside the API's own; by default nothing.
     """
+    sender = KafkaSender(
+        kafka=servers.kafka_options(settings),
+        topics=settings.topics,
+        source=settings.event_source,
+    )
     app = create_app(
         ApiConfig(
             database_url=servers.database_url(settings),
@@ -49,6 +56,8 @@ async def run_api(
             schema_version=required_version(),
             topics=settings.topics,
             event_source=settings.event_source,
+            sender=sender,
+            parser=CommandParser(phone_region=settings.phone_region),
         ),
         registry,
     )
@@ -73,7 +82,8 @@ async def run_api(
     log.info("API started", action="api_started", host=host, port=port)
     ending = asyncio.create_task(end_when_asked())
     try:
-        await server.serve(sockets=[listener])
+        async with sender.running():
+            await server.serve(sockets=[listener])
     finally:
         ending.cancel()
     log.info("API stopped", action="api_stopped")

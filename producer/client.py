@@ -123,6 +123,10 @@ class CommandClient:
         """
         await self._delivery.partitions_total()
 
+    async def reachable(self) -> bool:
+        """Whether Kafka and the topic are there now; takes a few seconds if they are not."""
+        return await self._delivery.reachable()
+
     async def close(self) -> None:
         """Deliver what is under way and disconnect, within a bound."""
         try:

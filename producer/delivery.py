@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from contract.topics import COMMAND_MESSAGE_BYTES_MAX
@@ -25,6 +25,7 @@ log = structlog.get_logger("producer")
 _BATCH_BYTES_MAX = 512 * 1024
 # A broker that is there answers in milliseconds: a guess with a wide margin.
 _START_SECONDS_MAX = 10.0
+_LOOK_SECONDS_MAX = 3.0
 _STOP_SECONDS_MAX = 2.0
 
 
@@ -70,6 +71,20 @@ class Delivery:
                 raise TopicMissing(f"This client sees no topic {self._topic}.")
             self._partitions_total = len(partitions)
         return self._partitions_total
+
+    async def reachable(self) -> bool:
+        """Whether the topic can be written to now, as far as a look at its metadata tells.
+
+        A producer that gets no answer is thrown away: the next look starts another.
+        """
+        try:
+            await self.partitions_total()
+            async with self._producing(_LOOK_SECONDS_MAX) as producer:
+                if not await producer.client.force_metadata_update():
+                    raise KafkaConnectionError("no broker answers")
+        except CommandNotSent:
+            return False
+        return True
 
     async def one(self, record: CommandRecord) -> Sent:
         """Deliver one record; concurrent calls share aiokafka's batches.
@@ -131,10 +146,10 @@ class Delivery:
         return acknowledgements
 
     @asynccontextmanager
-    async def _producing(self) -> AsyncIterator[AIOKafkaProducer]:
+    async def _producing(self, seconds_max: float | None = None) -> AsyncIterator[AIOKafkaProducer]:
         producer = await self._live_producer()
         try:
-            async with asyncio.timeout(self._seconds_max):
+            async with asyncio.timeout(seconds_max or self._seconds_max):
                 yield producer
         except (KafkaError, OSError, TimeoutError) as error:
             await self._discard(producer)

@@ -4,8 +4,9 @@ SELECT lane.next_offset, (e.ended).recorded_at, (e.ended).lane, (e.ended).journa
        (e.ended).source_offset, (e.ended).organization_id::text,
        (e.ended).candidate_id::text, (e.ended).command_id, (e.ended).command_source,
        (e.ended).command_type, (e.ended).actor, (e.ended).outcome, (e.ended).reason,
-       (e.ended).version, (e.ended).previous_version,
-       convert_to((e.ended).details::text, 'UTF8') AS details, (e.ended).traceparent,
+       (e.ended).version, (e.ended).previous_version, (e.ended).digest,
+       convert_to((e.ended).details::text, 'UTF8') AS details,
+       convert_to((e.ended).change::text, 'UTF8') AS change, (e.ended).traceparent,
        (e.ended).tracestate, (e.ended).builder
 FROM unnest($5::integer[]) WITH ORDINALITY AS asked (lane, ordinal)
 LEFT JOIN lanes AS lane ON lane.lane = asked.lane

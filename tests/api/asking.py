@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx2
 from fastapi import FastAPI
 
 from api.app import ApiConfig, create_app
 from api.dev_keys import DevKeys
+from api.ports import CommandToSend, SenderAway
+from api.queries import Position
 from contract.topics import Topics
+from domain.commands import CommandParser
 from migrations.files import required_version
 
 Token = Callable[..., str]
@@ -18,17 +22,27 @@ EVENT_SOURCE = "/tests/candidates"
 TOPICS = Topics(prefix="api-tests.")
 
 
-def application(database_url: str, keys: DevKeys) -> FastAPI:
-    """The application, not started."""
-    return create_app(
-        ApiConfig(
-            database_url=database_url,
-            verifier=keys.verifier(),
-            schema_version=required_version(),
-            topics=TOPICS,
-            event_source=EVENT_SOURCE,
-        )
-    )
+class NoSender:
+    """Where Kafka is away from the beginning."""
+
+    is_away = True
+
+    async def send(self, command: CommandToSend) -> Position:  # noqa: ARG002
+        raise SenderAway
+
+
+def application(database_url: str, keys: DevKeys, **config: Any) -> FastAPI:
+    """The application, not started; by default without Kafka."""
+    told: dict[str, Any] = {
+        "database_url": database_url,
+        "verifier": keys.verifier(),
+        "schema_version": required_version(),
+        "topics": TOPICS,
+        "event_source": EVENT_SOURCE,
+        "sender": NoSender(),
+        "parser": CommandParser(),
+    }
+    return create_app(ApiConfig(**told | config))
 
 
 @asynccontextmanager
@@ -59,3 +73,7 @@ def candidate_path(candidate_id: str) -> str:
 
 def command_path(command_id: str) -> str:
     return f"/api/gulf-funnel/commands/{command_id}"
+
+
+def all_candidates_path() -> str:
+    return "/api/gulf-funnel/candidates"

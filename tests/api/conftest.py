@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx2
@@ -9,8 +11,13 @@ import pytest
 from fastapi import FastAPI
 
 from api.dev_keys import DevKeys, load_or_create
+from contract.topics import Topics
+from producer.admin import apply_topics, delete_topics
+from stack.servers import Servers
 from tests.api.asking import Token, application, client_of, running
 from tests.api.rows import ORGANIZATION, Connection, Rows
+from tests.api.world import World, open_world
+from tests.conftest import PARTITIONS_TOTAL, url_of
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +41,40 @@ def token(keys: DevKeys) -> Token:
         )
 
     return sign
+
+
+@pytest.fixture(scope="session")
+async def world(
+    servers: Servers,
+    template_database: str,
+    kafka_options: dict[str, Any],
+    keys: DevKeys,
+    token: Token,
+) -> AsyncIterator[World]:
+    """The deployment that all tests of writes share; they keep to organizations of their own."""
+    name = f"test_{uuid4().hex[:12]}"
+    topics = Topics(prefix=f"t{uuid4().hex[:12]}.")
+    postgres = await asyncpg.connect(url_of(servers, "postgres"))
+    await postgres.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    await apply_topics(kafka_options, topics, partitions_total=PARTITIONS_TOTAL)
+    async with open_world(
+        database_url=url_of(servers, name),
+        kafka=kafka_options,
+        topics=topics,
+        keys=keys,
+        token=token,
+    ) as shared:
+        yield shared
+    await delete_topics(kafka_options, topics)
+    await postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await postgres.close()
+
+
+@pytest.fixture
+async def writer(world: World) -> AsyncIterator[httpx2.AsyncClient]:
+    """Asks the whole service, as a user of a new organization with every scope."""
+    async with world.client() as asking:
+        yield asking
 
 
 @pytest.fixture

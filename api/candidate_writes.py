@@ -1,0 +1,172 @@
+"""`POST /candidates`, `PATCH` and `DELETE /candidates/{id}`: one candidate written by a command.
+
+The answer's body is the candidate at the version that the command made, from the journal: it is
+the same however often the request is repeated.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID, uuid5
+
+import orjson
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.bodies import JSON, MERGE_PATCH, json_object
+from api.candidates import BareRoute, candidate_id_of, refuse_parameters
+from api.coalesce import Coalesced
+from api.gate import Admission
+from api.headers import entity_tag, version_matched
+from api.limits import BODY_BYTES_MAX
+from api.problems import Problem, invalid_request
+from api.queries import CandidateKey
+from api.write_docs import CREATE, ERASE, PATCH
+from api.writing import Writes, Written
+from contract.events import EventBuilder
+from domain.candidate import CandidateState
+from domain.field_errors import FieldError
+from domain.identity import Identity
+
+_IDS = UUID("6a0f7c0e-6f0a-5f7e-9a3b-0d7b6f0c2b11")
+"""The namespace of candidates' ids that we choose; any fixed UUID."""
+
+_IN_PATCH = {
+    "/changes": "",
+    "/candidate_id": "/path/candidate_id",
+    "/expected_version": "/header/if-match",
+    "/on_conflict": "/query/on_conflict",
+}
+_IN_CREATE = {"/candidate": "", "/candidate_id": "/id"}
+_IN_ERASE = {"/candidate_id": "/path/candidate_id", "/reason": "/query/reason"}
+
+
+def add_candidate_write_routes(
+    app: FastAPI,
+    *,
+    base_path: str,
+    writes: Writes,
+    candidates: Coalesced[CandidateKey, CandidateState],
+    builder: EventBuilder,
+    admit_writer: Admission,
+    admit_eraser: Admission,
+) -> None:
+    """The three. The admissions let in who may write, and who may erase."""
+
+    async def patch_candidate(request: Request) -> Response:
+        """Change one candidate: absent keeps, null clears, a value sets (RFC 7396).
+
+        Answers once the change is made, or 202 when that takes longer than `Prefer: wait`.
+        """
+        asked = writes.ask(request, await admit_writer(request))
+        refuse_parameters(request, known=("on_conflict",))
+        candidate_id = candidate_id_of(request)
+        changes = await json_object(
+            request, bytes_max=BODY_BYTES_MAX, media_types=(JSON, MERGE_PATCH)
+        )
+        _refuse_other_id(changes.pop("id", candidate_id), candidate_id)
+        data: dict[str, Any] = {"candidate_id": candidate_id, "changes": changes}
+        data |= _condition(request)
+        written = await writes.write(asked, "candidate.update.v1", data, _IN_PATCH)
+        if written.settled is None:
+            return writes.pending(written)
+        return _candidate(await _state(candidates, written), HTTPStatus.OK, asked.headers)
+
+    async def create_candidate(request: Request) -> Response:
+        """Create a candidate, under the `id` in the body or a new one."""
+        asked = writes.ask(request, await admit_writer(request))
+        refuse_parameters(request)
+        candidate = await json_object(request, bytes_max=BODY_BYTES_MAX)
+        candidate_id = candidate.pop("id") if "id" in candidate else _new_id(asked.identity)
+        data = {"candidate_id": candidate_id, "candidate": candidate}
+        written = await writes.write(asked, "candidate.create.v1", data, _IN_CREATE)
+        if written.settled is None:
+            return writes.pending(written)
+        location = f"{base_path}/candidates/{candidate_id.lower()}"
+        headers = {"location": location, **asked.headers}
+        return _candidate(await _state(candidates, written), HTTPStatus.CREATED, headers)
+
+    async def erase_candidate(request: Request) -> Response:
+        """Make a person's data unreadable for good; the id stays blocked. `reason` is kept."""
+        asked = writes.ask(request, await admit_eraser(request))
+        refuse_parameters(request, known=("reason",))
+        candidate_id = candidate_id_of(request)
+        reason = request.query_params.get("reason", "")
+        if not reason.strip():
+            raise invalid_request(FieldError("/query/reason", "missing", "A reason is required."))
+        data = {"candidate_id": candidate_id, "reason": reason}
+        written = await writes.write(asked, "candidate.erase.v1", data, _IN_ERASE)
+        if written.settled is None:
+            return writes.pending(written)
+        return Response(
+            builder.result(written.settled).value,
+            HTTPStatus.ACCEPTED,
+            {"location": writes.location(written), **asked.headers},
+            media_type=JSON,
+        )
+
+    one, all_of_them = f"{base_path}/candidates/{{candidate_id}}", f"{base_path}/candidates"
+    for path, method, endpoint, documented in (
+        (one, "PATCH", patch_candidate, PATCH),
+        (all_of_them, "POST", create_candidate, CREATE),
+        (one, "DELETE", erase_candidate, ERASE),
+    ):
+        app.router.add_api_route(
+            path, endpoint, methods=[method], route_class_override=BareRoute, **documented
+        )
+
+
+def _refuse_other_id(told: object, candidate_id: str) -> None:
+    if not isinstance(told, str) or told.lower() != candidate_id:
+        raise invalid_request(
+            FieldError("/id", "not_one_of", "The id has to be the one in the path.")
+        )
+
+
+def _condition(request: Request) -> dict[str, Any]:
+    """`If-Match` and `?on_conflict=` as members of the command."""
+    condition: dict[str, Any] = {}
+    try:
+        version = version_matched(request.headers.getlist("if-match"))
+    except ValueError:
+        raise invalid_request(
+            FieldError("/header/if-match", "malformed", "One entity tag as GET gives is required.")
+        ) from None
+    if version is not None:
+        condition["expected_version"] = version
+    if "on_conflict" in request.query_params:
+        condition["on_conflict"] = request.query_params["on_conflict"]
+    return condition
+
+
+def _new_id(identity: Identity) -> str:
+    """Derived, so that a repeated request names the same candidate."""
+    return str(uuid5(_IDS, identity.key))
+
+
+async def _state(
+    candidates: Coalesced[CandidateKey, CandidateState], written: Written
+) -> Mapping[str, Any]:
+    """The candidate at the version that the command made or found."""
+    row = written.settled
+    if row is not None and row.change is not None:
+        state: Mapping[str, Any] | None = orjson.loads(row.change)["state"]
+    elif row is not None and row.organization_id and row.candidate_id:
+        state = await candidates.get((row.organization_id, row.candidate_id))
+    else:
+        state = None
+    if state is None:
+        raise Problem(HTTPStatus.GONE, "erased", "The candidate was erased.")
+    return state
+
+
+def _candidate(
+    state: Mapping[str, Any], status: HTTPStatus, headers: Mapping[str, str]
+) -> Response:
+    return Response(
+        orjson.dumps(state),
+        status,
+        {"etag": entity_tag(state["version"]), **headers},
+        media_type=JSON,
+    )
