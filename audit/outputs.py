@@ -19,7 +19,7 @@ from audit.output_log import LogRecord, OutputLog, demand_topics, open_log
 from audit.sequences import Lane
 from audit.sqlfiles import statement
 from contract.events import EventBuilder, OutputRecord
-from contract.journal import JournalRow, journal_row
+from contract.journal import JournalRow, journal_row, whole_units
 from contract.topics import COMPACTION_LAG_MIN, Topics
 
 PAGE_ROWS = 2000
@@ -133,7 +133,7 @@ class _LaneOutput:
 
     async def _page(self, after: int, last: int) -> list[JournalRow]:
         rows = await self._connection.fetch(_OUTPUT_ROWS, self._lane, after, last, PAGE_ROWS)
-        return [journal_row(row) for row in rows]
+        return whole_units([journal_row(row) for row in rows], PAGE_ROWS)
 
     async def _compare_page(
         self, page: list[JournalRow], logs: Mapping[str, "_Merge"], lane: Lane

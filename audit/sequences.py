@@ -50,6 +50,7 @@ class _Place(NamedTuple):
     journal: int = 0
     recorded_at: datetime = _BEGINNING
     change: int = 0
+    inside_unit: bool = False
 
 
 async def read_lanes(connection: asyncpg.Connection) -> list[Lane]:
@@ -83,7 +84,7 @@ async def _check_piece(
     async with look(connection):
         rows = await connection.fetch(
             _SEQUENCES, lane, place.result, place.journal, place.recorded_at, place.recorded_at,
-            place.change, PIECE_ROWS,
+            place.change, PIECE_ROWS, place.inside_unit,
         )  # fmt: skip
         for row in rows:
             _tell_row(findings, lane, row)
@@ -94,7 +95,7 @@ async def _check_piece(
             changes = [row["change_sequence"] for row in rows if row["change_sequence"] is not None]
             place = _Place(
                 last["result_sequence"], last["journal_sequence"], last["recorded_at"],
-                changes[-1] if changes else place.change,
+                changes[-1] if changes else place.change, last["kind"] == "item",
             )  # fmt: skip
         if rows_total == PIECE_ROWS:
             return place, True
@@ -136,6 +137,13 @@ def _tell_end(findings: Findings, lane: Lane, place: _Place) -> None:
                 expected=f"{name}_sequence {expected}, the journal's last",
                 found=found,
             )
+    if place.inside_unit:
+        findings.add(
+            "sequences",
+            where,
+            expected=f"a row that closes unit {place.result}",
+            found="a change of a bulk operation as the last row",
+        )
     if place.journal and place.recorded_at != lane.last_recorded_at:
         findings.add(
             "sequences",

@@ -8,7 +8,15 @@ from typing import Annotated, Any, NotRequired
 from pydantic import ConfigDict, Field, StringConstraints, with_config
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
-from contract.events import CREATED, DEAD_LETTERED, REROUTED, SETTLED, UPDATED
+from contract.events import (
+    COMPLETED,
+    CREATED,
+    DEAD_LETTERED,
+    PROGRESSED,
+    REROUTED,
+    SETTLED,
+    UPDATED,
+)
 from domain.field_errors import ErrorCode
 from domain.fields import (
     Attributes,
@@ -23,7 +31,7 @@ from domain.fields import (
     Version,
 )
 from domain.limits import COMMAND_ID_CHARACTERS_MAX, NUMBER_MAX
-from domain.outcomes import DeadLetterCode, Outcome, Reason
+from domain.outcomes import DeadLetterCode, FailedReason, OperationStatus, Outcome, Reason
 
 _STRICT = ConfigDict(strict=True)
 
@@ -42,6 +50,7 @@ Time = Annotated[
 CommandId = Annotated[str, StringConstraints(min_length=1, max_length=COMMAND_ID_CHARACTERS_MAX)]
 Sequence = Annotated[int, Field(ge=1, le=NUMBER_MAX)]
 Partition = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
 
 
 @with_config(_STRICT)
@@ -63,6 +72,44 @@ class Original(TypedDict):
     version: NotRequired[Version]
 
 
+# A function call, as `from` is a keyword.
+FieldChange = TypedDict("FieldChange", {"from": Any, "to": Any})
+
+
+@with_config(_STRICT)
+class Counts(TypedDict):
+    """The items of a bulk operation by what became of them: all but `total` add up to it."""
+
+    total: Count
+    applied: Count
+    unchanged: Count
+    conflict: Count
+    not_found: Count
+    invalid: Count
+    cancelled: Count
+    pending: Count
+
+
+@with_config(_STRICT)
+class FailedItem(TypedDict):
+    """A candidate that a bulk command did not change, though it was to."""
+
+    candidate_id: Uuid
+    reason: FailedReason
+    current_version: NotRequired[Version]
+    fields: NotRequired[list[str]]
+    errors: NotRequired[list[InvalidField]]
+
+
+@with_config(_STRICT)
+class Difference(TypedDict):
+    """What a dry run would change of one candidate."""
+
+    candidate_id: Uuid
+    version: Version
+    changed: dict[str, FieldChange]
+
+
 @with_config(_STRICT)
 class Settled(TypedDict):
     """How one command was settled: exactly one for each command."""
@@ -72,6 +119,7 @@ class Settled(TypedDict):
     command_type: str
     organization_id: Uuid
     candidate_id: NotRequired[Uuid]
+    operation_id: NotRequired[Uuid]
     outcome: Outcome
     reason: NotRequired[Reason]
     version: NotRequired[Version]
@@ -81,6 +129,9 @@ class Settled(TypedDict):
     fields: NotRequired[list[str]]
     errors: NotRequired[list[InvalidField]]
     original: NotRequired[Original]
+    counts: NotRequired[Counts]
+    failed: NotRequired[list[FailedItem]]
+    differences: NotRequired[list[Difference]]
     sequence: Sequence
     settled_at: Time
 
@@ -144,10 +195,6 @@ class Candidate(TypedDict):
     updated_at: Time
 
 
-# A function call, as `from` is a keyword.
-FieldChange = TypedDict("FieldChange", {"from": Any, "to": Any})
-
-
 @with_config(_STRICT)
 class Created(TypedDict):
     """The first version of a candidate."""
@@ -178,8 +225,28 @@ class Updated(TypedDict):
     actor: str | None
     command_id: CommandId
     command_source: CommandId
+    operation_id: NotRequired[Uuid]
     sequence: Sequence
     recorded_at: Time
+
+
+@with_config(_STRICT)
+class Progressed(TypedDict):
+    """A chunk of a bulk operation is done; `command_id` is that of the command that began it."""
+
+    operation_id: Uuid
+    organization_id: Uuid
+    command_id: CommandId
+    command_source: CommandId
+    status: OperationStatus
+    counts: Counts
+    sequence: Sequence
+    recorded_at: Time
+
+
+@with_config(_STRICT)
+class Completed(Progressed):
+    """A bulk operation has ended: nothing of it is pending."""
 
 
 EVENTS: dict[str, Any] = {
@@ -188,5 +255,7 @@ EVENTS: dict[str, Any] = {
     DEAD_LETTERED: DeadLettered,
     CREATED: Created,
     UPDATED: Updated,
+    PROGRESSED: Progressed,
+    COMPLETED: Completed,
 }
 """The type of `data` of each event."""

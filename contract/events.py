@@ -20,6 +20,8 @@ REROUTED = "candidate.command.rerouted.v1"
 DEAD_LETTERED = "candidate.command.dead-lettered.v1"
 CREATED = "candidate.created.v1"
 UPDATED = "candidate.updated.v1"
+PROGRESSED = "bulk-operation.progressed.v1"
+COMPLETED = "bulk-operation.completed.v1"
 
 SCHEMA_URI = "urn:gulf-funnel:schema:"
 DEFAULT_SOURCE = "/gulf-funnel/candidates"
@@ -34,7 +36,7 @@ _FIXED: dict[str, tuple[_Header, ...]] = {
         ("ce_type", event_type.encode()),
         ("ce_dataschema", (SCHEMA_URI + event_type).encode()),
     )
-    for event_type in (SETTLED, REROUTED, DEAD_LETTERED, CREATED, UPDATED)
+    for event_type in (SETTLED, REROUTED, DEAD_LETTERED, CREATED, UPDATED, PROGRESSED, COMPLETED)
 }
 
 
@@ -57,7 +59,7 @@ class EventBuilder:
         self._source: _Header = ("ce_source", source.encode())
 
     def records(self, row: JournalRow) -> list[OutputRecord]:
-        """Everything that this row publishes: its result or notice first."""
+        """Everything that this row publishes: what goes to results first, if anything does."""
         match row.kind:
             case "command" if row.change is not None:
                 return [self.result(row), self.change(row)]
@@ -67,6 +69,12 @@ class EventBuilder:
                 return [self._rerouted(row), self._rerouted_command(row)]
             case "dead_letter":
                 return [self._dead_lettered(row), self._dead_letter(row)]
+            case "item":
+                return [self.change(row)]
+            case "progress":
+                return [self._operation_news(row, PROGRESSED)]
+            case "completed":
+                return [self._operation_news(row, COMPLETED)]
 
     def result(self, row: JournalRow) -> OutputRecord:
         """`candidate.command.settled.v1`, the one result of a command."""
@@ -78,6 +86,8 @@ class EventBuilder:
         }
         if row.candidate_id is not None:
             data["candidate_id"] = row.candidate_id
+        if row.operation_id is not None:
+            data["operation_id"] = row.operation_id
         data["outcome"] = row.outcome
         if row.reason is not None:
             data["reason"] = row.reason
@@ -103,6 +113,18 @@ class EventBuilder:
             self._headers(row, event_type, self._topics.changes, sequence),
             _milliseconds(row.recorded_at),
         )
+
+    def _operation_news(self, row: JournalRow, event_type: str) -> OutputRecord:
+        data: dict[str, Any] = {
+            "operation_id": row.operation_id,
+            "organization_id": row.organization_id,
+            "command_id": row.command_id,
+            "command_source": row.command_source,
+            **orjson.loads(row.details or b"{}"),
+            "sequence": row.result_sequence,
+            "recorded_at": timestamp_text(row.recorded_at),
+        }
+        return self._on_results(row, event_type, orjson.dumps(data))
 
     def _rerouted(self, row: JournalRow) -> OutputRecord:
         data = self._notice_data(row) | {"from_partition": row.lane}

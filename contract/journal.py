@@ -12,15 +12,17 @@ from typing import Any, Literal, NamedTuple
 BUILDER = 1
 """The version of `contract.events` that new rows are built with."""
 
-Kind = Literal["command", "reroute", "dead_letter"]
+Kind = Literal["command", "reroute", "dead_letter", "item", "progress", "completed"]
+"""`item`: one candidate changed by a bulk operation; `progress` and `completed`: news of one."""
 
 
 class JournalRow(NamedTuple):
     """One row of the table `journal`, in the order of its columns.
 
-    `details` is a JSON object with what only some results carry; `change` is the data of the
-    change event as published; `forward` is a packed source record (reroutes; for dead letters it
-    is kept in `dead_letters`).
+    Rows with one `result_sequence` are a unit, which its last row closes. `details` is a JSON
+    object with what only some results carry; `change` is the data of the change event as
+    published; `forward` is a packed source record (reroutes; for dead letters it is kept in
+    `dead_letters`).
     """
 
     recorded_at: datetime
@@ -48,6 +50,7 @@ class JournalRow(NamedTuple):
     traceparent: str | None
     tracestate: str | None
     builder: int = BUILDER
+    operation_id: str | None = None
 
 
 COLUMNS = JournalRow._fields
@@ -60,7 +63,25 @@ def journal_row(values: Iterable[Any]) -> JournalRow:
         identity=None if row.identity is None else str(row.identity),
         organization_id=None if row.organization_id is None else str(row.organization_id),
         candidate_id=None if row.candidate_id is None else str(row.candidate_id),
+        operation_id=None if row.operation_id is None else str(row.operation_id),
     )
+
+
+def whole_units(rows: list[JournalRow], rows_max: int) -> list[JournalRow]:
+    """A page of a lane's journal without the unit that its end may have cut in two.
+
+    A unit is all rows with one `result_sequence`; its last row makes the record on results.
+
+    Args:
+        rows: in order, as many as there are or `rows_max`; no unit has as many rows as that.
+    """
+    if len(rows) < rows_max:
+        return rows
+    last = rows[-1].result_sequence
+    end = len(rows)
+    while end and rows[end - 1].result_sequence == last:
+        end -= 1
+    return rows[:end]
 
 
 @lru_cache(maxsize=4096)

@@ -18,6 +18,10 @@ Reason = Literal[
     "operation_closed",
     "not_allowed",
 ]
+ItemOutcome = Literal["applied", "unchanged", "conflict", "not_found", "invalid", "cancelled"]
+"""What became of one candidate of a bulk operation."""
+FailedReason = Literal["version_conflict", "not_found", "invalid"]
+OperationStatus = Literal["running", "paused", "completed", "cancelled"]
 DeadLetterCode = Literal[
     "empty",
     "not_cloudevents",
@@ -30,4 +34,5 @@ DeadLetterCode = Literal[
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 REASONS: tuple[Reason, ...] = get_args(Reason)
+ITEM_OUTCOMES: tuple[ItemOutcome, ...] = get_args(ItemOutcome)
 DEAD_LETTER_CODES: tuple[DeadLetterCode, ...] = get_args(DeadLetterCode)

@@ -27,7 +27,8 @@ CREATE TABLE candidates (
 ) WITH (fillfactor = 85);
 
 --------------------------------------------------------------------------------------------------
--- The journal: audit, outbox, deduplication and answer, one row for each record settled.
+-- The journal: audit, outbox, deduplication and answer, one row for each record settled and each
+-- candidate changed in bulk. Rows of a lane with one result_sequence are a unit.
 -- Append-only by grants; range-partitioned by month; partitions are dropped whole.
 
 CREATE TABLE journal (
@@ -37,7 +38,8 @@ CREATE TABLE journal (
     journal_sequence bigint NOT NULL,
     result_sequence bigint NOT NULL,  -- of the result that closes this row's unit
     change_sequence bigint,           -- where a candidate changed
-    kind text NOT NULL CHECK (kind IN ('command', 'reroute', 'dead_letter')),
+    kind text NOT NULL CHECK (
+        kind IN ('command', 'reroute', 'dead_letter', 'item', 'progress', 'completed')),
     source_offset bigint NOT NULL,
     -- which command
     identity uuid,
@@ -59,6 +61,7 @@ CREATE TABLE journal (
     traceparent text,
     tracestate text,
     builder smallint NOT NULL,        -- the version of the code that builds events from this row
+    operation_id uuid,                -- the bulk operation that it belongs to
     PRIMARY KEY (lane, result_sequence, journal_sequence, recorded_at)
 ) PARTITION BY RANGE (recorded_at);
 
@@ -226,6 +229,78 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*) FROM expired
 $$;
 
+-- Bulk operations: large ones as they go on, small ones as they were settled.
+CREATE TABLE bulk_operations (
+    organization_id uuid NOT NULL,
+    operation_id uuid NOT NULL,
+    lane integer NOT NULL,
+    parent_id uuid,                   -- of which operation this one tries the failed items again
+    -- which command it does, and for whom
+    command_id text NOT NULL,
+    command_source text NOT NULL,
+    actor text NOT NULL,
+    traceparent text,
+    tracestate text,
+    type text NOT NULL,
+    changes json NOT NULL,
+    filter json,
+    on_conflict text NOT NULL CHECK (on_conflict IN ('reject', 'merge', 'overwrite')),
+    dry_run boolean NOT NULL,
+    -- how far it is; a cancelled one may still have pending items, which are cancelled in chunks
+    status text NOT NULL CHECK (status IN ('running', 'paused', 'completed', 'cancelled')),
+    total integer NOT NULL,
+    applied integer NOT NULL DEFAULT 0,
+    unchanged integer NOT NULL DEFAULT 0,
+    conflict integer NOT NULL DEFAULT 0,
+    not_found integer NOT NULL DEFAULT 0,
+    invalid integer NOT NULL DEFAULT 0,
+    cancelled integer NOT NULL DEFAULT 0,
+    pending integer NOT NULL CHECK (pending >= 0),
+    next_ordinal integer NOT NULL DEFAULT 0,
+    differences json,                 -- of a dry run, the first 100
+    error text,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    completed_at timestamptz,
+    PRIMARY KEY (organization_id, operation_id),
+    CHECK (applied + unchanged + conflict + not_found + invalid + cancelled + pending = total),
+    CHECK ((completed_at IS NOT NULL) = (status = 'completed'
+        OR status = 'cancelled' AND pending = 0))
+) WITH (fillfactor = 50);
+
+-- What a lane's owner still has to do, in the order in which it takes turns.
+CREATE INDEX bulk_operations_open ON bulk_operations (lane, organization_id, updated_at)
+    WHERE completed_at IS NULL AND status <> 'paused';
+CREATE INDEX bulk_operations_newest ON bulk_operations (organization_id, created_at, operation_id);
+CREATE INDEX bulk_operations_ended ON bulk_operations (lane, completed_at)
+    WHERE completed_at IS NOT NULL;
+
+-- Work not done yet, a row for each chunk of items; gone once it is done.
+CREATE TABLE bulk_operation_chunks (
+    organization_id uuid NOT NULL,
+    operation_id uuid NOT NULL,
+    first_ordinal integer NOT NULL,
+    candidate_ids uuid[] NOT NULL,
+    expected_versions bigint[],
+    PRIMARY KEY (organization_id, operation_id, first_ordinal)
+);
+
+-- What became of each item, written once, when it was decided. A candidate at `version`, if any.
+CREATE TABLE bulk_operation_items (
+    organization_id uuid NOT NULL,
+    operation_id uuid NOT NULL,
+    ordinal integer NOT NULL,
+    candidate_id uuid NOT NULL,
+    outcome text NOT NULL CHECK (outcome IN ('applied', 'unchanged', 'conflict', 'not_found',
+                                             'invalid', 'cancelled')),
+    version bigint,
+    details json,                     -- of a failure: what the result of a single command tells
+    PRIMARY KEY (organization_id, operation_id, ordinal)
+);
+CREATE INDEX bulk_operation_items_failed
+    ON bulk_operation_items (organization_id, operation_id, outcome, ordinal)
+    WHERE outcome IN ('conflict', 'not_found', 'invalid', 'cancelled');
+
 --------------------------------------------------------------------------------------------------
 -- What the API reads, each in one round trip, with the rights of its caller. The organization is
 -- named in a statement of its own: within one, row-level security may look before it is named.
@@ -300,6 +375,11 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON consumers TO funnel_consumer;
 REVOKE ALL ON FUNCTION ensure_journal_partitions(timestamptz) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_journal_partitions(timestamptz) TO funnel_consumer;
 
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON bulk_operations, bulk_operation_chunks, bulk_operation_items TO funnel_consumer;
+GRANT SELECT ON bulk_operations, bulk_operation_chunks, bulk_operation_items
+    TO funnel_api, funnel_audit;
+
 GRANT SELECT ON candidates, journal, lanes TO funnel_api;
 REVOKE ALL ON FUNCTION read_candidates(uuid[], uuid[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION read_candidates(uuid[], uuid[]) TO funnel_api;
@@ -329,3 +409,18 @@ CREATE POLICY own_organization ON candidates FOR SELECT TO funnel_api
 CREATE POLICY own_organization ON journal FOR SELECT TO funnel_api
     USING (organization_id = nullif(current_setting('funnel.organization_id', true), '')::uuid);
 CREATE POLICY everything_to_operators ON journal FOR SELECT TO funnel_operator USING (true);
+ALTER TABLE bulk_operations ENABLE ROW LEVEL SECURITY;
+ALTER TABLE bulk_operation_chunks ENABLE ROW LEVEL SECURITY;
+ALTER TABLE bulk_operation_items ENABLE ROW LEVEL SECURITY;
+CREATE POLICY everything ON bulk_operations TO funnel_consumer, funnel_audit
+    USING (true) WITH CHECK (true);
+CREATE POLICY everything ON bulk_operation_chunks TO funnel_consumer, funnel_audit
+    USING (true) WITH CHECK (true);
+CREATE POLICY everything ON bulk_operation_items TO funnel_consumer, funnel_audit
+    USING (true) WITH CHECK (true);
+CREATE POLICY own_organization ON bulk_operations FOR SELECT TO funnel_api
+    USING (organization_id = nullif(current_setting('funnel.organization_id', true), '')::uuid);
+CREATE POLICY own_organization ON bulk_operation_chunks FOR SELECT TO funnel_api
+    USING (organization_id = nullif(current_setting('funnel.organization_id', true), '')::uuid);
+CREATE POLICY own_organization ON bulk_operation_items FOR SELECT TO funnel_api
+    USING (organization_id = nullif(current_setting('funnel.organization_id', true), '')::uuid);

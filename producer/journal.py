@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from contract.journal import JournalRow, journal_row
+from contract.journal import JournalRow, journal_row, whole_units
 from producer.sqlfiles import statement
 
 _AWAY = (
@@ -58,10 +58,10 @@ class JournalReader:
         return LaneProgress(*row)
 
     async def after(self, lane: int, result_sequence: int, rows_max: int) -> list[JournalRow]:
-        """Up to `rows_max` rows whose result follows `result_sequence`. Raises JournalAway."""
+        """Up to `rows_max` rows of whole units behind `result_sequence`. Raises JournalAway."""
         with _translated():
             rows = await self._pool.fetch(_UNPUBLISHED, lane, result_sequence, rows_max)
-        return [journal_row(row) for row in rows]
+        return whole_units([journal_row(row) for row in rows], rows_max)
 
 
 @contextmanager

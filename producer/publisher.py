@@ -9,7 +9,7 @@ results), what follows (the journal).
 import asyncio
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import structlog
@@ -220,8 +220,7 @@ class Publisher:
             )
             if not rows:
                 return
-            ends = [self.published.result_sequence, *(row.result_sequence for row in rows)]
-            if any(after != before + 1 for before, after in pairwise(ends)):
+            if not _follow_on(self.published.result_sequence, rows):
                 raise LaneHalted(
                     self._lane,
                     f"the journal has a hole behind result {self.published.result_sequence}",
@@ -287,17 +286,28 @@ class Publisher:
         self._away = error is not None
 
 
+def _follow_on(result_sequence: int, rows: Sequence[JournalRow]) -> bool:
+    """Are these whole units, the first of them right behind a result, and none missing?"""
+    units = [result_sequence, *dict.fromkeys(row.result_sequence for row in rows)]
+    return (
+        all(after == before + 1 for before, after in pairwise(units))
+        and all(b.journal_sequence == a.journal_sequence + 1 for a, b in pairwise(rows))
+        and rows[-1].kind != "item"
+    )
+
+
 def _bounded(rows: Sequence[JournalRow]) -> Iterator[list[JournalRow]]:
-    """The rows in parts that a Kafka transaction carries before it times out."""
+    """The rows in parts that a Kafka transaction carries before it times out, units whole."""
     part: list[JournalRow] = []
     part_bytes = 0
-    for row in rows:
-        row_bytes = len(row.change or b"") + len(row.forward or b"")
-        if part and part_bytes + row_bytes > BATCH_BYTES_MAX:
+    for _, grouped in groupby(rows, key=lambda row: row.result_sequence):
+        unit = list(grouped)
+        unit_bytes = sum(len(row.change or b"") + len(row.forward or b"") for row in unit)
+        if part and part_bytes + unit_bytes > BATCH_BYTES_MAX:
             yield part
             part, part_bytes = [], 0
-        part.append(row)
-        part_bytes += row_bytes
+        part += unit
+        part_bytes += unit_bytes
     if part:
         yield part
 

@@ -3,7 +3,7 @@ SELECT j.recorded_at, j.lane, j.journal_sequence, j.result_sequence, j.change_se
        j.source_offset, j.identity, j.digest, j.organization_id, j.candidate_id, j.command_id,
        j.command_source, j.command_type, j.actor, j.outcome, j.reason, j.version,
        j.previous_version, j.details, j.change, coalesce(j.forward, d.record) AS forward,
-       j.traceparent, j.tracestate, j.builder
+       j.traceparent, j.tracestate, j.builder, j.operation_id
 FROM journal AS j
 LEFT JOIN dead_letters AS d
     ON j.kind = 'dead_letter' AND d.lane = j.lane AND d.result_sequence = j.result_sequence

@@ -1,11 +1,12 @@
--- The next $7 journal rows of lane $1 behind a row ($2 to $5; $6 is the last change before it):
--- each that does not follow the one before or contradicts itself, and the last of all.
+-- The next $7 journal rows of lane $1 behind a row ($2 to $5; $6 is the last change before it, $8
+-- says whether that row was one of several of its unit, with more to come): each that does not follow the one before or contradicts itself, and the last of all.
 WITH part AS (
     SELECT result_sequence, journal_sequence, recorded_at, change_sequence, version,
-           previous_version,
+           previous_version, kind,
            organization_id IS NOT NULL AND candidate_id IS NOT NULL AND change IS NOT NULL
                AND version IS NOT NULL AS is_change,
-           change IS NULL AND (outcome IN ('applied', 'merged')) IS NOT TRUE AS is_no_change,
+           change IS NULL AND (operation_id IS NOT NULL
+               OR (outcome IN ('applied', 'merged')) IS NOT TRUE) AS is_no_change,
            (identity IS NOT NULL) = (kind = 'command' AND outcome <> 'duplicate'
                AND reason IS DISTINCT FROM 'id_reused') IS TRUE AS identity_right
     FROM journal
@@ -15,7 +16,8 @@ WITH part AS (
     LIMIT $7
 ), stepped AS (
     SELECT *,
-           lag(result_sequence, 1, $2::bigint) OVER w + 1 AS result_expected,
+           lag(result_sequence, 1, $2::bigint) OVER w
+               + (NOT lag(kind = 'item', 1, $8::boolean) OVER w)::integer AS result_expected,
            lag(journal_sequence, 1, $3::bigint) OVER w + 1 AS journal_expected,
            lag(recorded_at, 1, $5::timestamptz) OVER w AS recorded_before,
            lag(change_sequence, 1, $6::bigint) OVER c + 1 AS change_expected,
