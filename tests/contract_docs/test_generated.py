@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from contract import generated
 from contract.asyncapi import asyncapi_files, document
 from contract.event_models import EVENTS, Candidate
-from contract.events import SCHEMA_URI, SETTLED
+from contract.events import COMPLETED, PROGRESSED, SCHEMA_URI, SETTLED
 from contract.schemas import TYPES, adapter, schema, schema_files
 from contract.topics import Topics
 from domain.candidate import CandidateState
