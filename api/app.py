@@ -5,7 +5,7 @@ server, and the lifespan owns everything that is open.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -25,8 +26,9 @@ from api.coalesce import Coalesced
 from api.commands import add_command_routes
 from api.database import Database, DatabaseAway
 from api.docs import add_docs_routes
-from api.gate import admission
+from api.gate import Admission, Scope, admission, write_admission
 from api.health import add_health_routes
+from api.limits import CORS_PREFLIGHT_S
 from api.metrics import Metrics
 from api.observe import Observe
 from api.openapi import DocumentedApi
@@ -41,6 +43,7 @@ from api.problems import (
     unavailable,
 )
 from api.queries import read_candidates, read_commands
+from api.rates import WriteLimit
 from api.waiting import CommandWaits, TooManyWaits
 from api.writing import Writes
 from contract.events import EventBuilder
@@ -48,6 +51,30 @@ from contract.topics import Topics
 from domain.commands import CommandParser
 
 BASE_PATH = "/api/gulf-funnel"
+
+CORS_REQUEST_HEADERS = [
+    "authorization",
+    "content-type",
+    "if-match",
+    "if-none-match",
+    "idempotency-key",
+    "last-event-id",
+    "prefer",
+    "traceparent",
+    "tracestate",
+    "x-request-id",
+]
+CORS_ANSWER_HEADERS = [
+    "etag",
+    "link",
+    "location",
+    "preference-applied",
+    "ratelimit",
+    "ratelimit-policy",
+    "retry-after",
+    "www-authenticate",
+    "x-request-id",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +88,8 @@ class ApiConfig:
     event_source: str
     sender: CommandSender
     parser: CommandParser
+    write_limit: WriteLimit
+    cors_origins: Sequence[str] = ()
 
 
 def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> FastAPI:
@@ -75,6 +104,7 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         registry or CollectorRegistry(),
         waits=lambda: waits.total,
         connections=lambda: database.connections,
+        kafka_away=lambda: config.sender.is_away,
     )
     admit = admission(config.verifier, "candidates:read")
     candidates = Coalesced(partial(read_candidates, database))
@@ -87,6 +117,11 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         base_path=BASE_PATH,
     )
 
+    def admit_write(scope: Scope) -> Admission:
+        return write_admission(
+            admission(config.verifier, scope), sender=config.sender, limit=config.write_limit
+        )
+
     app = DocumentedApi(
         title="gulf-funnel",
         version="1",
@@ -97,7 +132,7 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         generate_unique_id_function=lambda route: route.name,
         telemetry={"metrics": False, "logs": False},
         lifespan=partial(_lifespan, database, waits),
-        middleware=[Middleware(Observe, metrics=metrics)],
+        middleware=[Middleware(Observe, metrics=metrics), *_cors(config.cors_origins)],
         exception_handlers={
             Problem: answer_problem,
             DatabaseAway: answer_away,
@@ -120,8 +155,8 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         writes=writes,
         candidates=candidates,
         builder=builder,
-        admit_writer=admission(config.verifier, "candidates:write"),
-        admit_eraser=admission(config.verifier, "candidates:erase"),
+        admit_writer=admit_write("candidates:write"),
+        admit_eraser=admit_write("candidates:erase"),
     )
     add_command_routes(
         app,
@@ -133,6 +168,22 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
     add_health_routes(app, database=database, metrics=metrics, schema_version=config.schema_version)
     add_docs_routes(app)
     return app
+
+
+def _cors(origins: Sequence[str]) -> list[Middleware]:
+    """Off unless somebody names the origins whose pages may ask us."""
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_ANSWER_HEADERS,
+            max_age=CORS_PREFLIGHT_S,
+        )
+    ]
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ never looked at. The organization comes from the token and from nowhere else.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
@@ -21,6 +21,7 @@ from api.limits import (
     TOKEN_REMEMBERED_S_MAX,
     TOKENS_REMEMBERED_MAX,
 )
+from domain.field_errors import scalar_flaw
 from domain.limits import ACTOR_CHARACTERS_MAX
 
 Algorithm = Literal["ES256", "EdDSA", "RS256"]
@@ -29,6 +30,10 @@ PublicKey = EllipticCurvePublicKey | Ed25519PublicKey | RSAPublicKey
 
 class InvalidToken(Exception):
     """The token is not one of ours, or not valid now; the message tells no more than that."""
+
+
+class KeysAway(Exception):
+    """The issuer's keys are not known now, so no token can be checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +49,34 @@ class KeySource(Protocol):
     """The issuer's public keys."""
 
     async def key(self, kid: str) -> PublicKey | None:
-        """The key of that id, None if there is none."""
+        """The key of that id, None if there is none.
+
+        Raises:
+            KeysAway: nobody can tell now.
+        """
 
 
 class TokenVerifier:
-    """Checks tokens of one issuer for one audience; remembers valid ones for a while."""
+    """Checks tokens of one issuer for one audience; remembers valid ones for a while.
+
+    Args:
+        required_claims: beside `exp`, `sub`, `iss` and `aud`.
+    """
 
     def __init__(
-        self, keys: KeySource, *, algorithm: Algorithm, issuer: str, audience: str
+        self,
+        keys: KeySource,
+        *,
+        algorithm: Algorithm,
+        issuer: str,
+        audience: str,
+        required_claims: Sequence[str] = (),
     ) -> None:
         self._keys = keys
         self._algorithm = algorithm
         self._issuer = issuer
         self._audience = audience
+        self._required = ["exp", "sub", "iss", "aud", *required_claims]
         self._verified: dict[str, _Verified] = {}
 
     async def verify(self, token: str) -> Principal:
@@ -64,6 +84,7 @@ class TokenVerifier:
 
         Raises:
             InvalidToken: for whatever is wrong with it.
+            KeysAway: it cannot be checked now.
         """
         now = time.time()
         verified = self._verified.get(token)
@@ -94,7 +115,7 @@ class TokenVerifier:
                 issuer=self._issuer,
                 audience=self._audience,
                 leeway=CLOCK_SKEW_S,
-                options={"require": ["exp", "sub", "iss", "aud"]},
+                options={"require": self._required},
             )
         except jwt.ExpiredSignatureError as error:
             raise InvalidToken("The token has expired.") from error
@@ -109,7 +130,7 @@ class _Verified(NamedTuple):
 
 def _principal(claims: Mapping[str, Any], now: float) -> Principal:
     user = claims["sub"]
-    if not user.strip() or len(user) > ACTOR_CHARACTERS_MAX:
+    if not user.strip() or len(user) > ACTOR_CHARACTERS_MAX or scalar_flaw(user):
         raise InvalidToken("The token names no user.")
     auth_time = claims.get("auth_time", 0)
     if not isinstance(auth_time, int | float) or auth_time > now + CLOCK_SKEW_S:

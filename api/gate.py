@@ -6,8 +6,11 @@ from typing import Literal
 
 from starlette.requests import Request
 
-from api.auth import InvalidToken, Principal, TokenVerifier
-from api.problems import Problem
+from api.auth import InvalidToken, KeysAway, Principal, TokenVerifier
+from api.observe import add_headers
+from api.ports import CommandSender
+from api.problems import Problem, unavailable
+from api.rates import WriteLimit
 
 Scope = Literal[
     "candidates:read",
@@ -30,6 +33,8 @@ def admission(verifier: TokenVerifier, scope: Scope) -> Admission:
             principal = await verifier.verify(_token(request))
         except InvalidToken as error:
             raise _unauthenticated(str(error), f'{BEARER} error="invalid_token"') from error
+        except KeysAway as error:
+            raise unavailable("Tokens cannot be checked now.") from error
         if scope not in principal.scopes:
             raise Problem(
                 HTTPStatus.FORBIDDEN,
@@ -42,6 +47,19 @@ def admission(verifier: TokenVerifier, scope: Scope) -> Admission:
         return principal
 
     return admit
+
+
+def write_admission(admit: Admission, *, sender: CommandSender, limit: WriteLimit) -> Admission:
+    """Beyond `admit`: Kafka takes commands, and the user's allowance has one more."""
+
+    async def admit_write(request: Request) -> Principal:
+        principal = await admit(request)
+        if sender.is_away:
+            raise unavailable("Kafka is away.")
+        add_headers(request, await limit.take(principal))
+        return principal
+
+    return admit_write
 
 
 def _token(request: Request) -> str:

@@ -22,11 +22,22 @@ BODY_BYTES_MAX = (
 )  # of one candidate: the largest valid one has 30 KiB, escaped thrice that
 BULK_BODY_BYTES_MAX = 3 * 1024 * 1024  # 20,000 ids with versions are 1.2 MB; a command takes 4 MiB
 BODY_S_MAX = 10.0  # for a body to arrive: 300 KB/s for the largest
-SEND_S_MAX = 3.0  # for Kafka's acknowledgement, which takes milliseconds; a guess at an election
+SEND_S_MAX = 5.0  # for Kafka's acknowledgement, which takes milliseconds; a guess at an election
 SENDER_CHECK_S = 1.0  # between two looks at Kafka: how long an outage goes unnoticed
 SENDS_MAX = 1000  # under way in one process: a second of what one process can take
 
+CORS_PREFLIGHT_S = 600  # what browsers remember of a preflight at most is an hour or two
+
 REQUEST_ID_CHARACTERS_MAX = 128  # a trace id has 32, a guess at what proxies make
+
+KEYS_FRESH_S = 600.0  # a withdrawn key goes on so long, and what it signed a minute more
+KEYS_STALE_S_MAX = 24 * 3600.0  # known keys outlive an outage of the issuer by a day
+KEYS_RETRY_S = 10.0  # between two fetches, whatever tokens name: a new key works that soon
+KEYS_FETCH_S_MAX = 3.0  # discovery and keys together; requests wait for the first fetch only
+KEYS_BYTES_MAX = 256 * 1024  # common issuers serve 2 to 20 KB
+KEYS_MAX = 100  # common issuers have 2 to 10
+
+RATE_STORE_S_MAX = 0.25  # in memory it is nothing, in Redis a millisecond; then writes go on
 
 TRACESTATE_CHARACTERS_MAX = 512  # W3C Trace Context 3.3.1.5: what must be passed on at least
 

@@ -32,6 +32,7 @@ class Metrics:
         *,
         waits: Callable[[], float],
         connections: Callable[[], float],
+        kafka_away: Callable[[], float],
     ) -> None:
         self._registry = registry
         self._requests = Counter(
@@ -57,6 +58,7 @@ class Metrics:
         for name, meaning, read in (
             ("funnel_http_waits", "Requests waiting for a command to end.", waits),
             ("funnel_http_database_connections", "Connections open.", connections),
+            ("funnel_http_kafka_away", "1 while writes are refused at once.", kafka_away),
         ):
             Gauge(name, meaning, registry=self._registry).set_function(read)
         ProcessCollector(registry=self._registry)

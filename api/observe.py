@@ -6,9 +6,11 @@ becomes a problem without a trace of it. No record holds an id of a person, a pa
 
 import secrets
 import time
+from collections.abc import Iterable, Mapping
 from itertools import count
 
 import structlog
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.headers import valid_request_id
@@ -18,10 +20,26 @@ from api.problems import internal_error
 CLIENT_CLOSED = 499  # nginx's word for it; never sent
 OTHER = "other"  # no route, or none of the contract's
 
+_ADDED = "gulf-funnel.headers"
+
 _SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
 )
+_POLICY = b"default-src 'none'; frame-ancestors 'none'"
+_DOCS_POLICY = (
+    b"default-src 'self'; script-src 'self' 'unsafe-inline'; "
+    b"style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+)
+"""Swagger UI is set up by a script inside its page."""
+
+
+def add_headers(request: Request, headers: Mapping[str, str]) -> None:
+    """Whatever this request is answered, these go with it."""
+    request.scope.setdefault(_ADDED, []).extend(
+        (name.encode(), value.encode()) for name, value in headers.items()
+    )
 
 
 class Observe:
@@ -42,7 +60,7 @@ class Observe:
         method = scope["method"]
         if method == "HEAD":
             scope = {**scope, "method": "GET"}
-        answer = _Answer(send, self._request_id(scope), bodiless=method == "HEAD")
+        answer = _Answer(scope, send, self._request_id(scope), bodiless=method == "HEAD")
         try:
             await self._app(scope, receive, answer.send)
         except Exception:
@@ -82,7 +100,8 @@ class Observe:
 class _Answer:
     """Adds the headers on the way out and remembers the status."""
 
-    def __init__(self, send: Send, request_id: str, *, bodiless: bool) -> None:
+    def __init__(self, scope: Scope, send: Send, request_id: str, *, bodiless: bool) -> None:
+        self._scope = scope
         self._send = send
         self._bodiless = bodiless
         self.request_id = request_id
@@ -91,11 +110,28 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            added = (*_SECURITY_HEADERS, (b"x-request-id", self.request_id.encode()))
-            message["headers"] = [*message["headers"], *added]
+            message["headers"] = [
+                *message["headers"],
+                *_SECURITY_HEADERS,
+                (b"content-security-policy", _policy(self._scope)),
+                (b"x-request-id", self.request_id.encode()),
+                *self._told(message["headers"]),
+            ]
         elif self._bodiless:
             message = {**message, "body": b""}
         await self._send(message)
+
+    def _told(self, already: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """What `add_headers` was told, unless the answer says it itself."""
+        added = self._scope.get(_ADDED)
+        if not added:
+            return []
+        names = {name for name, _ in already}
+        return [(name, value) for name, value in added if name not in names]
+
+
+def _policy(scope: Scope) -> bytes:
+    return _DOCS_POLICY if scope["path"].startswith("/docs") else _POLICY
 
 
 def _route(scope: Scope) -> str:

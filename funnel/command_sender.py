@@ -63,16 +63,15 @@ class KafkaSender:
         try:
             sent = sending.result()
         except CommandNotSent as error:
+            self._note(type(error).__name__)
             raise SenderAway from error
         return Position(sent.partition, sent.offset)
 
     def _over(self, sending: asyncio.Task[Sent]) -> None:
-        """Also where nobody waits any more."""
+        """Where nobody waits any more, its error is old news."""
         self._sending.discard(sending)
-        if sending.cancelled():
-            return
-        if isinstance(error := sending.exception(), CommandNotSent):
-            self._note(type(error).__name__)
+        if not sending.cancelled():
+            sending.exception()
 
     async def _look(self) -> None:
         while True:

@@ -11,11 +11,11 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from api.app import ApiConfig, create_app
-from api.dev_keys import load_or_create
+from api.rates import WriteLimit
 from domain.commands import CommandParser
 from funnel import servers
 from funnel.command_sender import KafkaSender
-from funnel.data_folder import data_folder
+from funnel.issuers import verifier_of
 from funnel.settings import BadSettings, Settings
 from migrations.runner import required_version
 
@@ -52,12 +52,16 @@ async def run_api(
     app = create_app(
         ApiConfig(
             database_url=servers.database_url(settings),
-            verifier=load_or_create(data_folder(settings)).verifier(),
+            verifier=verifier_of(settings),
             schema_version=required_version(),
             topics=settings.topics,
             event_source=settings.event_source,
             sender=sender,
             parser=CommandParser(phone_region=settings.phone_region),
+            write_limit=WriteLimit(
+                settings.write_limit, store=settings.write_limit_storage.get_secret_value()
+            ),
+            cors_origins=settings.cors_origins.split(",") if settings.cors_origins else (),
         ),
         registry,
     )

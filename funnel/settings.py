@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from contract.topics import Topics
 
-SECRETS = ("DATABASE_URL", "KAFKA_SASL_PASSWORD")
+SECRETS = ("DATABASE_URL", "KAFKA_SASL_PASSWORD", "FUNNEL_WRITE_LIMIT_STORAGE")
 OTHER_VARIABLES = frozenset({"FUNNEL_TEST_STACK"})
 """Read elsewhere: no reason to warn of them."""
 
@@ -30,6 +30,7 @@ CONSUMER_ID_DEFAULT_BYTES = 4
 PORT_MAX = 65_535
 
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/@]+):(?P<port>[0-9]{1,5})")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
 
 class BadSettings(Exception):
@@ -52,6 +53,31 @@ def _host_ports(value: str) -> str:
         if not found or not 0 < int(found["port"]) <= PORT_MAX:
             raise ValueError("must be host:port, or several with commas between")
     return ",".join(addresses)
+
+
+def _https_url(value: str) -> str:
+    """Plain HTTP only to this machine: whoever answers there decides who is let in."""
+    parts = urlsplit(value)
+    local = parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if value and not (
+        parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and local))
+    ):
+        raise ValueError("must begin with https://")
+    return value
+
+
+def _memory_or_redis(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text != "memory" and urlsplit(text).scheme not in ("redis", "rediss"):
+        raise ValueError("must be memory, or begin with redis:// or rediss://")
+    return value
+
+
+def _origins(value: str) -> str:
+    origins = [each.strip() for each in value.split(",")] if value else []
+    if any(_ORIGIN.fullmatch(each) is None for each in origins):
+        raise ValueError("must be origins as https://app.example, with commas between")
+    return ",".join(origins)
 
 
 def _power_of_two(value: int) -> int:
@@ -130,6 +156,30 @@ class Settings(BaseSettings):
         validation_alias="FUNNEL_CONSUMER_ID",
     )
     metrics_port: int = Field(0, ge=0, le=65535, validation_alias="FUNNEL_METRICS_PORT")
+    write_limit: str = Field(
+        "100/hour",
+        pattern=r"^(off|[1-9][0-9]{0,8}(/(second|minute|hour|day))?)$",
+        validation_alias="FUNNEL_WRITE_LIMIT",
+    )
+    write_limit_storage: Annotated[SecretStr, AfterValidator(_memory_or_redis)] = Field(
+        SecretStr("memory"), validation_alias="FUNNEL_WRITE_LIMIT_STORAGE"
+    )
+    oidc_issuer: Annotated[str, AfterValidator(_https_url)] = Field(
+        "", validation_alias="FUNNEL_OIDC_ISSUER"
+    )
+    oidc_audience: str = Field("", validation_alias="FUNNEL_OIDC_AUDIENCE")
+    oidc_jwks_url: Annotated[str, AfterValidator(_https_url)] = Field(
+        "", validation_alias="FUNNEL_OIDC_JWKS_URL"
+    )
+    oidc_algorithm: Literal["RS256", "ES256", "EdDSA"] = Field(
+        "RS256", validation_alias="FUNNEL_OIDC_ALGORITHM"
+    )
+    firebase_project: str = Field(
+        "", pattern=r"^([a-z][a-z0-9-]{4,29})?$", validation_alias="FUNNEL_FIREBASE_PROJECT"
+    )
+    cors_origins: Annotated[str, AfterValidator(_origins)] = Field(
+        "", validation_alias="FUNNEL_CORS_ORIGINS"
+    )
     crash_at: str | None = Field(None, validation_alias="FUNNEL_CRASH_AT")
     pause_at: str | None = Field(None, validation_alias="FUNNEL_PAUSE_AT")
 
@@ -142,6 +192,16 @@ class Settings(BaseSettings):
                         f"{name.upper()}: is needed with "
                         f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _one_issuer(self) -> Self:
+        if self.firebase_project and self.oidc_issuer:
+            raise BadSettings("FUNNEL_OIDC_ISSUER: is set, and so is FUNNEL_FIREBASE_PROJECT")
+        if self.oidc_issuer and not self.oidc_audience:
+            raise BadSettings("FUNNEL_OIDC_AUDIENCE: is needed with FUNNEL_OIDC_ISSUER")
+        if not self.oidc_issuer and (self.oidc_audience or self.oidc_jwks_url):
+            raise BadSettings("FUNNEL_OIDC_ISSUER: is needed with the other FUNNEL_OIDC_ variables")
         return self
 
     @classmethod

@@ -25,7 +25,7 @@ log = structlog.get_logger("producer")
 _BATCH_BYTES_MAX = 512 * 1024
 # A broker that is there answers in milliseconds: a guess with a wide margin.
 _START_SECONDS_MAX = 10.0
-_LOOK_SECONDS_MAX = 3.0
+_LOOK_SECONDS_MAX = 5.0
 _STOP_SECONDS_MAX = 2.0
 
 

@@ -12,6 +12,7 @@ from api.app import ApiConfig, create_app
 from api.dev_keys import DevKeys
 from api.ports import CommandToSend, SenderAway
 from api.queries import Position
+from api.rates import WriteLimit
 from contract.topics import Topics
 from domain.commands import CommandParser
 from migrations.files import required_version
@@ -41,6 +42,7 @@ def application(database_url: str, keys: DevKeys, **config: Any) -> FastAPI:
         "event_source": EVENT_SOURCE,
         "sender": NoSender(),
         "parser": CommandParser(),
+        "write_limit": WriteLimit("off"),
     }
     return create_app(ApiConfig(**told | config))
 

@@ -53,6 +53,17 @@ def test_settings__environment_counts_before_dotenv(monkeypatch: pytest.MonkeyPa
         ("KAFKA_SSL_CAFILE", "/nowhere.pem"),
         ("LOG_LEVEL", "LOUD"),
         ("FUNNEL_EVENT_SOURCE", "x" * 201),
+        ("FUNNEL_WRITE_LIMIT", "0"),
+        ("FUNNEL_WRITE_LIMIT", "100/fortnight"),
+        ("FUNNEL_WRITE_LIMIT_STORAGE", "memcached://s3cret"),
+        ("FUNNEL_OIDC_ISSUER", "http://login.example"),
+        ("FUNNEL_OIDC_JWKS_URL", "ftp://login.example/keys"),
+        ("FUNNEL_OIDC_ALGORITHM", "HS256"),
+        ("FUNNEL_FIREBASE_PROJECT", "Not a project"),
+        ("FUNNEL_CORS_ORIGINS", "*"),
+        ("FUNNEL_CORS_ORIGINS", "https://app.example/path"),
+        # Alone they say too little.
+        ("FUNNEL_OIDC_AUDIENCE", "gulf-funnel"),
     ],
 )
 def test_settings__bad_value_is_one_line_that_names_the_variable(
@@ -127,6 +138,19 @@ def test_kafka_options__ca_file_without_a_certificate(monkeypatch: pytest.Monkey
 
     with pytest.raises(BadSettings, match="KAFKA_SSL_CAFILE: holds no certificates"):
         load_settings().kafka_options()
+
+
+def test_settings__one_issuer_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUNNEL_OIDC_ISSUER", "https://login.example/")
+    with pytest.raises(BadSettings, match="FUNNEL_OIDC_AUDIENCE: is needed"):
+        load_settings()
+
+    monkeypatch.setenv("FUNNEL_OIDC_AUDIENCE", "gulf-funnel")
+    assert load_settings().oidc_issuer == "https://login.example/"
+
+    monkeypatch.setenv("FUNNEL_FIREBASE_PROJECT", "gulf-recruiting")
+    with pytest.raises(BadSettings, match="and so is FUNNEL_FIREBASE_PROJECT"):
+        load_settings()
 
 
 def test_kafka_options__several_servers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,96 @@
+"""A user's allowance of writes."""
+
+from collections.abc import Callable
+
+import httpx2
+import pytest
+import structlog
+
+from api.auth import Principal
+from api.dev_keys import DevKeys
+from api.ports import CommandToSend, SenderAway
+from api.queries import Position
+from api.rates import WriteLimit
+from tests.api.asking import Token, all_candidates_path, application, candidate_path, client_of
+from tests.api.rows import CANDIDATE, OTHER_ORGANIZATION
+
+Ask = Callable[..., httpx2.AsyncClient]
+
+
+class Willing:
+    """Lets writes come as far as their body."""
+
+    is_away = False
+
+    async def send(self, command: CommandToSend) -> Position:  # noqa: ARG002
+        raise SenderAway
+
+
+@pytest.fixture
+def three_an_hour(keys: DevKeys, token: Token) -> Ask:
+    """Clients of an application where a user has three writes."""
+    app = application(
+        "postgresql://nobody.invalid/none",
+        keys,
+        sender=Willing(),
+        write_limit=WriteLimit("3/hour"),
+    )
+    return lambda **claims: client_of(app, token(scopes=("candidates:write",), **claims))
+
+
+async def test_allowance__is_told_and_then_used_up(three_an_hour: Ask) -> None:
+    ada = three_an_hour()
+    left = []
+    for _ in range(3):
+        answer = await ada.patch(candidate_path(CANDIDATE), json={})
+        assert answer.status_code == 400
+        left.append(answer.headers["ratelimit"].partition(";t=")[0])
+        assert answer.headers["ratelimit-policy"] == '"writes";q=3;w=3600'
+
+    refused = await ada.post(all_candidates_path(), json={})
+
+    assert left == ['"writes";r=2', '"writes";r=1', '"writes";r=0']
+    assert refused.status_code == 429
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.json()["code"] == "too_many_requests"
+    assert 3500 < int(refused.headers["retry-after"]) <= 3600
+    assert refused.headers["ratelimit"] == f'"writes";r=0;t={refused.headers["retry-after"]}'
+    assert refused.headers.get_list("ratelimit-policy") == ['"writes";q=3;w=3600']
+
+
+async def test_allowance__is_each_users_own(three_an_hour: Ask) -> None:
+    for _ in range(4):
+        last = await three_an_hour().patch(candidate_path(CANDIDATE), json={})
+    bob = await three_an_hour(user="bob").patch(candidate_path(CANDIDATE), json={})
+    namesake = await three_an_hour(organization_id=OTHER_ORGANIZATION).patch(
+        candidate_path(CANDIDATE), json={}
+    )
+
+    assert (last.status_code, bob.status_code, namesake.status_code) == (429, 400, 400)
+
+
+async def test_allowance__is_not_touched_by_who_may_not_write(
+    three_an_hour: Ask, token: Token
+) -> None:
+    for _ in range(4):
+        answer = await three_an_hour().delete(candidate_path(CANDIDATE))
+        assert (answer.status_code, answer.headers.get("ratelimit")) == (403, None)
+
+    assert (await three_an_hour().patch(candidate_path(CANDIDATE), json={})).status_code == 400
+
+
+async def test_store_that_is_away__lets_writes_go_on_and_is_logged_once() -> None:
+    limit = WriteLimit("1/hour", store="redis://127.0.0.1:1/0")
+    ada = Principal("ada", OTHER_ORGANIZATION, frozenset())
+
+    with structlog.testing.capture_logs() as logs:
+        told = [await limit.take(ada) for _ in range(3)]
+
+    assert told == [{}, {}, {}]
+    assert [each["action"] for each in logs] == ["write_limit_away"]
+
+
+async def test_off__counts_nothing() -> None:
+    limit = WriteLimit("off")
+
+    assert [await limit.take(Principal("ada", "o", frozenset())) for _ in range(200)] == [{}] * 200
