@@ -62,8 +62,6 @@ def test_settings__environment_counts_before_dotenv(monkeypatch: pytest.MonkeyPa
         ("FUNNEL_FIREBASE_PROJECT", "Not a project"),
         ("FUNNEL_CORS_ORIGINS", "*"),
         ("FUNNEL_CORS_ORIGINS", "https://app.example/path"),
-        # Alone they say too little.
-        ("FUNNEL_OIDC_AUDIENCE", "gulf-funnel"),
     ],
 )
 def test_settings__bad_value_is_one_line_that_names_the_variable(
@@ -146,6 +144,11 @@ def test_settings__one_issuer_only(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
     monkeypatch.setenv("FUNNEL_OIDC_AUDIENCE", "gulf-funnel")
+    monkeypatch.delenv("FUNNEL_OIDC_ISSUER")
+    with pytest.raises(BadSettings, match="FUNNEL_OIDC_ISSUER: is needed"):
+        load_settings()
+
+    monkeypatch.setenv("FUNNEL_OIDC_ISSUER", "https://login.example/")
     assert load_settings().oidc_issuer == "https://login.example/"
 
     monkeypatch.setenv("FUNNEL_FIREBASE_PROJECT", "gulf-recruiting")
