@@ -43,6 +43,7 @@ _AWAY = (
 )
 _NOT_MIGRATED = (
     asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
     asyncpg.UndefinedFunctionError,
     asyncpg.InsufficientPrivilegeError,  # grants belong to the schema
     asyncpg.InvalidParameterValueError,  # at connecting: there is no such role

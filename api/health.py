@@ -1,6 +1,7 @@
 """`/livez`, `/readyz`, `/healthz`, `/metrics`: for orchestrators and Prometheus, without a token.
 
-Alive means that this process answers. Ready means that a read would succeed now.
+Alive means that this process answers. Ready means that a read would succeed now. Where commands
+of some lanes are not being settled, reads still succeed: ready, but `degraded`.
 """
 
 from http import HTTPStatus
@@ -13,10 +14,13 @@ from api.database import Database, DatabaseAway, SchemaMissing
 from api.metrics import MEDIA_TYPE, Metrics
 from api.openapi import problems
 from api.problems import unavailable
-from api.queries import read_readiness
+from api.queries import Readiness, read_readiness
 from api.schemas import HealthDocument
 
 OK = "ok"
+_NEEDED = ("postgresql", "schema", "lanes")
+_AFTER = ("schema", "lanes", "commands")
+"""Unknown without PostgreSQL."""
 
 
 def add_health_routes(
@@ -36,9 +40,13 @@ def add_health_routes(
         tags=["health"],
     )
     async def readyz() -> Response:
-        """PostgreSQL answers, has the schema that this code needs, and knows all lanes."""
+        """PostgreSQL answers, has the schema that this code needs, and knows all lanes.
+
+        `commands` tells of lanes that stand still: halted, or held by another client's open
+        transaction. Reads go on, so that is no reason to send requests elsewhere.
+        """
         checks = await _checks(database, schema_version)
-        if any(state != OK for state in checks.values()):
+        if any(checks[name] != OK for name in _NEEDED):
             raise unavailable("Not ready; see checks.", extension={"checks": checks})
         return _healthy(checks)
 
@@ -61,16 +69,32 @@ async def _checks(database: Database, schema_version: str) -> dict[str, str]:
     try:
         found = await read_readiness(database)
     except SchemaMissing:
-        return {"postgresql": OK, "schema": "missing", "lanes": "unknown"}
+        return {"postgresql": OK} | dict.fromkeys(_AFTER, "unknown") | {"schema": "missing"}
     except DatabaseAway:
-        return {"postgresql": "away", "schema": "unknown", "lanes": "unknown"}
+        return {"postgresql": "away"} | dict.fromkeys(_AFTER, "unknown")
     known = 0 < found.lanes_known == found.lanes_total
     return {
         "postgresql": OK,
         "schema": OK if found.schema_version >= schema_version else "too old",
         "lanes": OK if known else "missing",
+        "commands": _standing_still(found),
     }
 
 
+def _standing_still(found: Readiness) -> str:
+    said = [
+        f"{how}: lanes {', '.join(map(str, lanes))}"
+        for how, lanes in (
+            ("halted", found.lanes_halted),
+            ("held by an open transaction of another client", found.lanes_held),
+        )
+        if lanes
+    ]
+    return "; ".join(said) or OK
+
+
 def _healthy(checks: dict[str, str]) -> Response:
-    return Response(orjson.dumps({"status": OK, "checks": checks}), media_type="application/json")
+    status = OK if all(state == OK for state in checks.values()) else "degraded"
+    return Response(
+        orjson.dumps({"status": status, "checks": checks}), media_type="application/json"
+    )

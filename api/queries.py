@@ -55,11 +55,13 @@ UNKNOWN = CommandStatus(None, None)
 
 
 class Readiness(NamedTuple):
-    """The schema's version, and how many lanes there are of how many."""
+    """The schema's version, how many lanes there are of how many, and which stand still."""
 
     schema_version: str
     lanes_known: int
     lanes_total: int
+    lanes_halted: tuple[int, ...]
+    lanes_held: tuple[int, ...]
 
 
 async def read_candidates(
@@ -94,7 +96,13 @@ async def read_commands(
 async def read_readiness(database: Database) -> Readiness:
     """What readiness looks at."""
     (row,) = await database.fetch(_READINESS)
-    return Readiness(row["schema_version"] or "", row["lanes_known"], row["lanes_total"])
+    return Readiness(
+        row["schema_version"] or "",
+        row["lanes_known"],
+        row["lanes_total"],
+        tuple(row["lanes_halted"] or ()),
+        tuple(row["lanes_held"] or ()),
+    )
 
 
 def _identities(key: CommandKey) -> tuple[str, str]:

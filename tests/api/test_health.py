@@ -20,7 +20,7 @@ async def test_ready__when_schema_and_lanes_are_there(
     answer = await client.get(path)
 
     assert answer.status_code == 200
-    checks = {"postgresql": "ok", "schema": "ok", "lanes": "ok"}
+    checks = dict.fromkeys(("postgresql", "schema", "lanes", "commands"), "ok")
     assert answer.json() == {"status": "ok", "checks": checks}
 
 
@@ -34,8 +34,14 @@ async def test_ready__when_schema_and_lanes_are_there(
             {"schema": "too old", "lanes": "ok"},
         ),
         ("DELETE FROM schema_migrations", {"schema": "too old", "lanes": "ok"}),
-        ("DROP TABLE schema_migrations", {"schema": "missing", "lanes": "unknown"}),
-        ("REVOKE SELECT ON lanes FROM funnel_api", {"schema": "missing", "lanes": "unknown"}),
+        (
+            "DROP TABLE schema_migrations",
+            {"schema": "missing", "lanes": "unknown", "commands": "unknown"},
+        ),
+        (
+            "REVOKE SELECT ON lanes FROM funnel_api",
+            {"schema": "missing", "lanes": "unknown", "commands": "unknown"},
+        ),
     ],
 )
 async def test_not_ready__is_503_and_says_why(
@@ -53,7 +59,23 @@ async def test_not_ready__is_503_and_says_why(
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["checks"] == {"postgresql": "ok"} | checks
+    assert answer.json()["checks"] == {"postgresql": "ok", "commands": "ok"} | checks
+
+
+async def test_ready__but_degraded_while_lanes_stand_still(
+    client: httpx2.AsyncClient, rows: Rows, superuser: Connection
+) -> None:
+    await rows.lanes()
+    await superuser.execute("UPDATE lanes SET held_since = now() WHERE lane = 1")
+    await superuser.execute("UPDATE lanes SET halted = 'why and what to do' WHERE lane < 2")
+
+    answer = await client.get("/readyz")
+
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "degraded"
+    assert answer.json()["checks"]["commands"] == (
+        "halted: lanes 0, 1; held by an open transaction of another client: lanes 1"
+    )
 
 
 async def test_ready__with_a_schema_newer_than_this_code(
