@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from contract.journal import JournalRow, timestamp_text
-from contract.record import Headers, SourceRecord, name_bytes, record_bytes, unpack
+from contract.record import SourceRecord, record_bytes, unpack, writable_headers
 from contract.topics import OUTPUT_MESSAGE_BYTES_MAX, Topics
 
 SETTLED = "candidate.command.settled.v1"
@@ -139,7 +139,7 @@ class EventBuilder:
             home,
             record.key,
             record.value,
-            _named(record.headers),
+            writable_headers(record.headers),
             record.timestamp,
         )
 
@@ -169,7 +169,7 @@ class EventBuilder:
             row.lane,
             record.key,
             record.value,
-            [*_named(record.headers), *ours],
+            [*writable_headers(record.headers), *ours],
             _milliseconds(row.recorded_at),  # an old one's would end its retention at once
         )
 
@@ -231,14 +231,6 @@ def _milliseconds(instant: datetime) -> int:
 
 def _fits(record: SourceRecord) -> bool:
     return record_bytes(record) <= OUTPUT_MESSAGE_BYTES_MAX - _HEADERS_ROOM
-
-
-def _named(headers: Headers) -> list[_Header]:
-    """Names that are no UTF-8 can be kept, but not written again: their bytes appear as `\\xff`."""
-    return [
-        (name if name.isascii() else name_bytes(name).decode("utf-8", "backslashreplace"), value)
-        for name, value in headers
-    ]
 
 
 def _size_and_digest(value: bytes) -> list[_Header]:

@@ -76,6 +76,14 @@ def name_bytes(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
+def writable_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
+    """Names that are no UTF-8 can be kept, but not written again: their bytes appear as `\\xff`."""
+    return [
+        (name if name.isascii() else name_bytes(name).decode("utf-8", "backslashreplace"), value)
+        for name, value in headers
+    ]
+
+
 def _field(value: bytes | None) -> bytes:
     return _NULL if value is None else _LENGTH.pack(len(value)) + value
 

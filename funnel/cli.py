@@ -32,6 +32,9 @@ MODULES = {
         "tail": "Read the outputs.",
         "get": "Show one candidate.",
     },
+    "funnel.cli_dead_letters": {
+        "dead-letters": "What no result could answer: look at it, send it again."
+    },
     "funnel.cli_verify": {"verify": "Compare state, journal and output."},
     "funnel.cli_bench": {"bench": "Measure this service beside its baselines."},
 }

@@ -26,6 +26,7 @@ EXIT_CODES = {
     "funnel.servers.DatabaseAway": UNAVAILABLE,
     "migrations.errors.DatabaseAway": UNAVAILABLE,
     "stack.servers.StackError": UNAVAILABLE,
+    "audit.dead_letters.UnknownLetter": BAD_DATA,
     "audit.database.AuditRefused": BAD_CONFIGURATION,
     "audit.output_log.TopicMissing": BAD_CONFIGURATION,
     "consumer.store.TryAgain": TRY_AGAIN,

@@ -1,0 +1,239 @@
+"""Dead letters are worked as a queue: redriven as they were, followed, and never in a loop."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from audit.dead_letters import Filter, Letter, Operators, UnknownLetter, open_operators, read_page
+from audit.redrive import RecordNotSent, Redriven, RedriveRefused, Redrives
+from audit.redrive_campaign import Pace, planned, queued, redrive_all
+from contract.dead_letters import DeadLetterId
+from contract.record import SourceRecord
+from funnel.redriving import RedriveSender
+from producer.forward import Forwarder
+from tests.consumer.conftest import PARTITIONS, WITHIN_SECONDS, Bed, Command, create, new_key
+
+FUNNEL = Path(sys.executable).with_name("funnel")
+LANE = 2
+PACE = Pace(per_second=1000, wait=timedelta(seconds=WITHIN_SECONDS))
+REFUSE = "ALTER TABLE candidates ADD CONSTRAINT refused CHECK (last_name <> 'Refused')"
+ACCEPT = "ALTER TABLE candidates DROP CONSTRAINT refused"
+
+
+@pytest.fixture
+async def operators(own_bed: Bed) -> AsyncIterator[Operators]:
+    async with open_operators(own_bed.database_url) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def redrives(own_bed: Bed, operators: Operators) -> AsyncIterator[Redrives]:
+    forwarder = Forwarder(kafka=own_bed.kafka, topic=own_bed.topics.commands)
+    async with forwarder.running():
+        yield Redrives(operators, RedriveSender(forwarder), requested_by="ops@night")
+
+
+async def letters_of(operators: Operators, **wanted: Any) -> list[Letter]:
+    return await read_page(operators, Filter(**wanted), after=None, letters_max=200)
+
+
+async def refused(bed: Bed, total: int) -> list[Command]:
+    """Commands that are valid, and that the database does not take: each a dead letter."""
+    await bed.database.execute(REFUSE)
+    commands = [create(new_key(), last_name="Refused") for _ in range(total)]
+    places = [(each.lane, (await bed.send(each))[0]) for each in commands]
+    for place in places:
+        await bed.notice(*place)
+    return commands
+
+
+async def redriven_one(
+    redrives: Redrives, letter: DeadLetterId, *, again: bool = False
+) -> Redriven:
+    sent = await redrives.send(letter, again=again)
+    (ended,) = await redrives.followed([sent], within=timedelta(seconds=WITHIN_SECONDS))
+    return ended
+
+
+async def test_campaign__stops_at_its_canary_and_then_applies_the_rest(
+    own_bed: Bed, operators: Operators, redrives: Redrives
+) -> None:
+    bed = own_bed
+    async with bed.consuming():
+        commands = await refused(bed, 13)
+        first, *rest = await letters_of(operators, codes=("apply_failed",))
+        assert len(rest) == 12
+        waiting = Filter(codes=("apply_failed",), redriven=False)
+        assert (await planned(queued(operators, waiting))).letters == 13
+
+        summary = await redrive_all(redrives, queued(operators, waiting), again=False, pace=PACE)
+        assert (summary.sent, summary.outcomes) == (1, {"dead_lettered": 1})
+        assert summary.stopped is not None
+        (failure,) = summary.failures
+        assert (failure.letter_id, failure.reason) == (first.id, "apply_failed")
+        # The second death tells of the first, and neither is sent again just like that.
+        (second,) = [each for each in await letters_of(operators) if each.redrive_of is not None]
+        assert (second.id, second.redrive_of) == (failure.ended, str(first.id))
+        for each in (first.id, second.id):
+            with pytest.raises(RedriveRefused) as told:
+                await redrives.send(each, again=False)
+            assert told.value.why == "redriven_before"
+
+        await bed.database.execute(ACCEPT)
+        reported: list[int] = []
+        summary = await redrive_all(
+            redrives, queued(operators, waiting), again=False, pace=PACE, report=reported.append
+        )
+        assert summary.outcomes == {"applied": 12}
+        assert summary.skipped == {"redriven_before": 1}  # the second death
+        assert (summary.stopped, reported[-1]) == (None, 13)
+        # Not settled by its deaths, it applies now; after that it is a duplicate.
+        ended = await redriven_one(redrives, second.id, again=True)
+        assert ended.outcome == "applied"
+        assert (await redriven_one(redrives, first.id, again=True)).outcome == "duplicate"
+        for command in commands:
+            key = command.data["organization_id"], command.data["candidate_id"]
+            assert (await bed.state(key) or {})["version"] == 1
+    trail = await bed.database.fetch("SELECT * FROM redrives")
+    assert {row["requested_by"] for row in trail} == {"ops@night"}
+    assert all(row["ended_at"] is not None and row["sent_offset"] is not None for row in trail)
+    assert len(trail) == 1 + 12 + 2
+
+
+async def test_redrive__keeps_the_record_and_adds_one_header(
+    own_bed: Bed, operators: Operators, redrives: Redrives
+) -> None:
+    bed = own_bed
+    headers = [("twice", b"\xff"), ("twice", None), ("x-redrive-of", b"0-1"), ("a", b"")]
+    async with bed.consuming():
+        offset = await bed.send_raw(LANE, b"\x00 no json", headers, key=b"\xff")
+        empty = await bed.send_raw(LANE, None, ())
+        await bed.notice(LANE, offset)
+        await bed.notice(LANE, empty)
+        bytes_letter, empty_letter = await letters_of(operators)
+        # Anybody can write such a header: it is believed only of what was redriven.
+        assert bytes_letter.redrive_of is None
+        for letter, value in ((bytes_letter, b"\x00 no json"), (empty_letter, None)):
+            ended = await redriven_one(redrives, letter.id)
+            assert (ended.outcome, ended.reason) == ("dead_lettered", letter.error_code)
+            assert ended.ended is not None
+            place = await bed.database.fetchval(
+                "SELECT source_offset FROM dead_letters WHERE lane = $1 AND result_sequence = $2",
+                *ended.ended,
+            )
+            record = await bed.dead_letter(LANE, place)
+            assert record.value == value
+            ours = ("x-redrive-of", str(letter.id).encode())
+            kept = [each for each in headers if each[0] != "x-redrive-of"] if value else []
+            assert list(record.headers[: len(kept) + 1]) == [*kept, ours]
+            assert record.key == (b"\xff" if value else None)
+
+
+async def test_redrive__one_at_a_time_noted_first_and_sent_home(
+    own_bed: Bed, operators: Operators, redrives: Redrives
+) -> None:
+    bed = own_bed
+    command = create(new_key())._replace(type="candidate.praise.v1")
+    elsewhere = (command.lane + 1) % PARTITIONS
+    async with bed.consuming():
+        (offset,) = await bed.send(command, lane=elsewhere)
+        await bed.notice(elsewhere, offset)
+        (letter,) = await letters_of(operators, organization_id=command.data["organization_id"])
+
+        class Away:
+            async def send(self, _lane: int, _record: SourceRecord) -> int:
+                raise RecordNotSent("KafkaConnectionError")
+
+        away = Redrives(operators, Away(), requested_by="ops@night")
+        assert (await away.send(letter.id, again=False)).outcome == "send_failed"
+
+        both = await asyncio.gather(
+            *(redrives.send(letter.id, again=False) for _ in range(2)), return_exceptions=True
+        )
+        (sent,) = [each for each in both if isinstance(each, Redriven)]
+        (other,) = [each for each in both if isinstance(each, RedriveRefused)]
+        assert other.why in ("under_way", "redriven_before")
+        with pytest.raises(UnknownLetter):
+            await redrives.send(DeadLetterId(0, 999), again=True)
+        # Who sent it goes away: whoever comes next notes the end.
+        await bed.until(
+            lambda: len([each for each in bed.results if "error_code" in each.data]) == 2
+        )
+        await redrives.finish_open()
+    rows = await bed.database.fetch("SELECT * FROM redrives ORDER BY requested_at")
+    assert [row["outcome"] for row in rows] == ["send_failed", "dead_lettered"]
+    assert [row["sent_lane"] for row in rows] == [None, command.lane]
+    assert rows[1]["redrive_id"] == sent.redrive_id
+
+
+Funnel = Callable[..., Awaitable[tuple[int, list[str], str]]]
+
+
+@pytest.fixture
+def funnel(own_bed: Bed, tmp_path: Path) -> Funnel:
+    """`funnel dead-letters …`: exit code, lines and error output."""
+
+    async def run(*arguments: str) -> tuple[int, list[str], str]:
+        process = await asyncio.create_subprocess_exec(
+            FUNNEL, "dead-letters", *arguments, cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env={
+                "DATABASE_URL": own_bed.database_url,
+                "KAFKA_BOOTSTRAP_SERVERS": str(own_bed.kafka["bootstrap_servers"]),
+                "FUNNEL_TOPIC_PREFIX": own_bed.topics.prefix,
+            },
+        )  # fmt: skip
+        out, errors = await process.communicate()
+        return process.returncode or 0, out.decode().splitlines(), errors.decode()
+
+    return run
+
+
+async def test_command_line__list_show_and_redrive(
+    own_bed: Bed, operators: Operators, funnel: Funnel
+) -> None:
+    bed = own_bed
+    async with bed.consuming():
+        commands = await refused(bed, 2)
+        await bed.notice(LANE, await bed.send_raw(LANE, b"{secret", {"who": b"secret"}))
+        first, _, broken = await letters_of(operators)
+
+        code, lines, errors = await funnel("list", "--json", "--limit", "2")
+        assert (code, len(lines)) == (0, 2), errors
+        listed = orjson.loads(lines[0])
+        assert (listed["id"], listed["error_code"]) == (str(first.id), "apply_failed")
+        more = errors.split()[-1]
+        code, lines, _ = await funnel("list", "--after", more, "--lane", str(LANE))
+        assert code == 0
+        assert [line.split()[0] for line in lines] == [str(broken.id)]
+
+        code, lines, _ = await funnel("show", str(first.id), "--json")
+        shown = orjson.loads(lines[0])
+        told = {shown["command"]["id"]: shown["value"]["candidate_id"]}
+        assert told.items() <= {each.id: each.data["candidate_id"] for each in commands}.items()
+        assert "Refused" not in lines[0]
+        assert "ada@example.com" not in lines[0]
+        _, lines, _ = await funnel("show", str(first.id), "--show-values")
+        assert "Refused" in "\n".join(lines)
+        _, lines, _ = await funnel("show", str(broken.id))
+        assert "secret" not in "\n".join(lines)
+
+        code, lines, _ = await funnel("redrive", "--all", "--code", "apply_failed", "--dry-run")
+        assert (code, lines[0].split()[:2]) == (0, ["2", "letters,"])
+        code, lines, errors = await funnel("redrive", str(broken.id), "0-999", "--json")
+        assert code == 65, errors
+        told = orjson.loads(lines[0])
+        assert (told["outcomes"], told["skipped"]) == ({"dead_lettered": 1}, {"unknown": 1})
+        await bed.database.execute(ACCEPT)
+        code, lines, errors = await funnel("redrive", "--all", "--code", "apply_failed")
+        assert (code, lines[-1]) == (0, "2 sent: 2 applied"), errors
+        code, lines, _ = await funnel("list", "--redriven", "--json")
+        assert [orjson.loads(line)["outcome"] for line in lines].count("applied") == 2
+    assert (await funnel("show", "9-9"))[0] == 65
+    assert (await funnel("redrive"))[0] == 2
