@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -37,13 +38,14 @@ class LogRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
+    timestamp: int
 
 
 class OutputLog:
     """A partition as a stream of records that can be looked at before they are taken.
 
     Attributes:
-        shortened: does it begin later than offset 0, so that its front was removed?
+        first: the offset at which the partition begins.
     """
 
     def __init__(
@@ -54,7 +56,12 @@ class OutputLog:
         self._end = end
         self._header = header
         self._waiting: deque[LogRecord] = deque()
-        self.shortened = first > 0
+        self.first = first
+
+    @property
+    def shortened(self) -> bool:
+        """Does it begin later than offset 0, so that its front was removed?"""
+        return self.first > 0
 
     async def peek(self) -> LogRecord | None:
         """The next record, None at the end."""
@@ -76,17 +83,27 @@ class OutputLog:
         headers = list(record.headers)
         text = dict(headers).get(self._header) or b""
         position = int(text) if text.isdigit() else None
-        return LogRecord(record.offset, position, record.key, record.value, headers)
+        return LogRecord(
+            record.offset, position, record.key, record.value, headers, record.timestamp
+        )
 
 
 @asynccontextmanager
 async def open_log(
-    kafka: Mapping[str, Any], topic: str, partition: int, *, header: str
+    kafka: Mapping[str, Any],
+    topic: str,
+    partition: int,
+    *,
+    header: str,
+    offset: int = 0,
+    since: datetime | None = None,
 ) -> AsyncIterator[OutputLog]:
     """The committed records that a partition holds at this moment.
 
     Args:
         header: the name of the header that numbers the records.
+        offset: leave out what is before it.
+        since: leave out what was written before this instant, by the records' timestamps.
 
     Raises:
         OutputAway: Kafka does not answer, or a transaction stays open.
@@ -97,8 +114,18 @@ async def open_log(
         consumer.assign([at])
         async with _answered(_ANSWER_SECONDS_MAX):
             first = int((await consumer.beginning_offsets([at]))[at])
-        consumer.seek(at, first)
+            start = max(first, offset)
+            if since is not None:
+                start = max(start, await _offset_since(consumer, at, since, end))
+        consumer.seek(at, start)
         yield OutputLog(consumer, at, first=first, end=end, header=header)
+
+
+async def _offset_since(
+    consumer: AIOKafkaConsumer, at: TopicPartition, since: datetime, end: int
+) -> int:
+    found = await consumer.offsets_for_times({at: int(since.timestamp() * 1000)})
+    return end if found[at] is None else int(found[at].offset)
 
 
 async def demand_topics(

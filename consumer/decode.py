@@ -5,11 +5,10 @@ Total: every record becomes a submission, a reroute or a dead letter; nothing ra
 
 import re
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 from contract.envelope import Envelope, Undecodable, read_envelope
-from contract.record import RawRecord, pack
+from contract.record import RawRecord, record_digest
 from domain.commands import KNOWN_TYPES, Command, CommandParser, FieldError, InvalidCommand
 from domain.decide import Submission
 from domain.identity import Identity, command_digest, home_lane
@@ -123,11 +122,6 @@ class Decoder:
         identity = Identity(organization_id, envelope.source, envelope.command_id)
         digest = command_digest(envelope.type, data)
         return Submission(identity, identity.key, digest, command, errors), *told
-
-
-def record_digest(record: RawRecord) -> bytes:
-    """16 bytes over a whole record: tells whether a topic still holds what was read."""
-    return blake2b(pack(record), digest_size=16).digest()
 
 
 def _uuid(data: Any, name: str) -> str | None:

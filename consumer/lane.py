@@ -15,14 +15,15 @@ from typing import Any, TypeVar
 import structlog
 
 from consumer.apply import Apply, Attempt
-from consumer.decode import Batch, DeadLetter, Decoder, record_digest
+from consumer.decode import Batch, DeadLetter, Decoder
 from consumer.held import Held
 from consumer.metrics import LaneMetrics
 from consumer.partitions import JournalPartitions
 from consumer.ports import Outbox
 from consumer.source import FETCH_WAIT, Source, SourceAway, partitions_changed
 from consumer.store import DataRefused, LaneStore, StoreAway, StoreError, TryAgain
-from contract.lanes import Hook, LaneLost, LaneRow
+from contract.lanes import Hook, LaneHalted, LaneLost, LaneRow
+from contract.record import record_digest
 from domain.limits import APPLY_TRIES_MAX, WATCHDOG_REBUILDS_MAX, WHOLE_BATCH_TRIES_MAX
 
 _RETRY_FIRST, _RETRY_MAX = 0.05, 2.0
@@ -273,6 +274,8 @@ class Lane:
             self._note_back()
             if row.owner_epoch != self.owner_epoch:
                 raise LaneLost(self.lane)
+            if self._row is not None and row.journal_sequence < self._row.journal_sequence:
+                raise _commits_lost(self._row, row)
             self._row = row
             return row
 
@@ -431,6 +434,15 @@ async def _uncut(coroutine: Coroutine[Any, Any, T]) -> T:
         if error is not None and not isinstance(error, StoreError):
             raise error from None
         raise
+
+
+def _commits_lost(known: LaneRow, row: LaneRow) -> LaneHalted:
+    """Deciding them anew would give other events the numbers of those that were published."""
+    return LaneHalted(
+        row.lane,
+        f"the journal went back from row {known.journal_sequence} to {row.journal_sequence}",
+        "PostgreSQL has lost commits, as after a restore: run `funnel recover`",
+    )
 
 
 def _same_place(a: LaneRow, b: LaneRow) -> bool:

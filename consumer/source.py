@@ -21,9 +21,9 @@ from aiokafka.errors import (
 )
 
 from consumer.codecs import BatchTooLarge
-from consumer.decode import KafkaRecord, record_digest
+from consumer.decode import KafkaRecord
 from contract.lanes import LaneHalted, LaneRow
-from contract.record import record_bytes
+from contract.record import record_bytes, record_digest
 from contract.topics import Topics
 from domain.limits import BATCH_BYTES_MAX
 

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple, Protocol
 
@@ -69,6 +70,11 @@ def unpack(packed: bytes) -> SourceRecord:
         for _ in range(headers_total)
     )
     return SourceRecord(key, value, headers, timestamp)
+
+
+def record_digest(record: RawRecord) -> bytes:
+    """16 bytes over a whole record: tells whether a topic still holds what was read."""
+    return blake2b(pack(record), digest_size=16).digest()
 
 
 def name_bytes(name: str) -> bytes:

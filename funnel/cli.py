@@ -36,6 +36,7 @@ MODULES = {
         "dead-letters": "What no result could answer: look at it, send it again."
     },
     "funnel.cli_verify": {"verify": "Compare state, journal and output."},
+    "funnel.cli_recover": {"recover": "Rebuild from the topics what PostgreSQL has lost."},
     "funnel.cli_bench": {"bench": "Measure this service beside its baselines."},
 }
 

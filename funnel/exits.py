@@ -13,6 +13,7 @@ TRY_AGAIN = 75
 BAD_CONFIGURATION = 78
 
 EXIT_CODES = {
+    "audit.lost_rows.RecoverRefused": BAD_DATA,
     "domain.field_errors.InvalidCommand": BAD_DATA,
     "producer.command_errors.CommandTooLarge": BAD_DATA,
     "aiokafka.errors.KafkaError": UNAVAILABLE,

@@ -23,6 +23,26 @@ def progress(what: str, total: int) -> Iterator[Report]:
         yield _lines(what, total)
 
 
+@contextmanager
+def counting(what: str, unit: str) -> Iterator[Report]:
+    """Takes how much is done, where nobody knows of how much."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        with Console(stderr=True).status(what) as shown:
+            yield lambda done: shown.update(f"{what}: {done:,} {unit}")
+        return
+    told_at = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= LINE_EVERY_SECONDS:
+            told_at = time.monotonic()
+            typer.echo(f"{what}: {done:,} {unit}", err=True)
+
+    yield report
+
+
 def _lines(what: str, total: int) -> Report:
     told_at = time.monotonic()
 

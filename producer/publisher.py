@@ -200,8 +200,8 @@ class Publisher:
             raise LaneHalted(
                 self._lane,
                 f"the output ends at {sequence}, the journal at {row.result_sequence}",
-                "PostgreSQL has lost commits: restore them; delete nothing, the output topics still"
-                " have what is missing",
+                "PostgreSQL has lost commits, as after a restore: run `funnel recover`; delete"
+                " nothing, the topics still have what is missing",
             )
         return Published(sequence, tail.end_offset)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
 from typing import Any
 
 from contract.events import DEFAULT_SOURCE
@@ -79,22 +80,26 @@ class ConsumerProcess:
 
     async def killed(self) -> None:
         """SIGKILL, and gone."""
-        self._process.kill()
+        self._signal(signal.SIGKILL)
         await self.ended()
 
     async def terminated(self) -> int:
         """SIGTERM; the exit code."""
-        self._process.terminate()
+        self.terminate()
         return await self.ended()
 
     def terminate(self) -> None:
-        self._process.terminate()
+        self._signal(signal.SIGTERM)
 
     def pause(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):  # it has just ended by itself
+            self._process.send_signal(number)
 
     async def _listen(self) -> None:
         stream = self._process.stderr

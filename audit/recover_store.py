@@ -1,0 +1,184 @@
+"""Where `funnel recover` writes: with the consumer's rights, so no more than a consumer could.
+
+One transaction: the lane's row is locked and must stand where the recovery believes it stands, so
+nothing is rebuilt twice and no consumer is overtaken.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import asyncpg
+import orjson
+
+from audit.database import AuditRefused
+from audit.lost_rows import RecoverRefused
+from audit.sqlfiles import statement
+from contract.journal import COLUMNS, JournalRow
+
+ROLE = "funnel_consumer"
+_CONNECT_SECONDS_MAX = 10.0
+_STATEMENT_SECONDS_MAX = 60.0
+_DEAD_LETTER_COLUMNS = (
+    "lane", "result_sequence", "recorded_at", "source_offset", "error_code", "error_detail",
+    "organization_id", "record",
+)  # fmt: skip
+
+_STANDING_LANES = statement("standing_lanes")
+_LOCK_STANDING_LANE = statement("lock_standing_lane")
+_CANDIDATE_VERSIONS = statement("candidate_versions")
+_RESTORE_CANDIDATES = statement("restore_candidates")
+_RECOVER_LANE = statement("recover_lane")
+
+Key = tuple[str, str]
+
+
+class StandingLane(NamedTuple):
+    """A lane's row, as far as its rebuilt rows move it."""
+
+    lane: int
+    owner_epoch: int
+    next_offset: int
+    last_record_offset: int | None
+    last_record_timestamp: int | None
+    last_record_digest: bytes | None
+    journal_sequence: int
+    result_sequence: int
+    change_sequence: int
+    published_result_sequence: int
+    published_end_offset: int
+    last_recorded_at: datetime | None
+
+
+class RecoverStore:
+    """Reads where lanes and candidates stand, and moves them on; without `write` only in mind."""
+
+    def __init__(self, connection: asyncpg.Connection, *, write: bool) -> None:
+        self._connection = connection
+        self._write = write
+        self._versions: dict[Key, int | None] = {}
+
+    async def lanes(self) -> list[StandingLane]:
+        """Every lane."""
+        return [StandingLane(*row) for row in await self._connection.fetch(_STANDING_LANES)]
+
+    async def write(
+        self, before: StandingLane, after: StandingLane, rows: Sequence[JournalRow]
+    ) -> None:
+        """All of these rows and what they changed.
+
+        Raises:
+            RecoverRefused: the lane was moved by somebody else, or a candidate is at another
+                version than its first lost change follows.
+        """
+        states = await self._newest_states(rows)
+        if not self._write:
+            return
+        async with self._connection.transaction():
+            await self._demand_standing(before)
+            await self._restore(states)
+            await self._append(rows)
+            await self._connection.execute(_RECOVER_LANE, *after)
+
+    async def _demand_standing(self, lane: StandingLane) -> None:
+        found = await self._connection.fetchrow(_LOCK_STANDING_LANE, lane.lane)
+        expected = lane.next_offset, lane.journal_sequence, lane.result_sequence
+        if found is None or tuple(found) != expected:
+            raise RecoverRefused(f"lane {lane.lane} was moved by somebody else: run this again")
+
+    async def _newest_states(self, rows: Sequence[JournalRow]) -> list[dict[str, Any]]:
+        """The newest state of each candidate, once the versions prove to follow each other."""
+        changed = [row for row in rows if row.change is not None]
+        await self._look_up({_key(row) for row in changed})
+        states: dict[Key, dict[str, Any]] = {}
+        for row in changed:
+            data = orjson.loads(row.change or b"{}")
+            if data["previous_version"] != self._versions[_key(row)]:
+                raise RecoverRefused(
+                    f"candidate {row.candidate_id} is at version {self._versions[_key(row)]},"
+                    f" its next change follows {data['previous_version']}"
+                )
+            self._versions[_key(row)] = data["version"]
+            states[_key(row)] = data["state"]
+        return list(states.values())
+
+    async def _look_up(self, keys: set[Key]) -> None:
+        unknown = sorted(keys - self._versions.keys())
+        if not unknown:
+            return
+        found = await self._connection.fetch(
+            _CANDIDATE_VERSIONS, [key[0] for key in unknown], [key[1] for key in unknown]
+        )
+        self._versions |= dict.fromkeys(unknown)
+        self._versions |= {(str(row[0]), str(row[1])): row[2] for row in found}
+
+    async def _restore(self, states: Sequence[dict[str, Any]]) -> None:
+        if not states:
+            return
+        done = await self._connection.execute(_RESTORE_CANDIDATES, orjson.dumps(states).decode())
+        if int(done.rpartition(" ")[2]) != len(states):
+            raise RecoverRefused("a candidate was changed by somebody else: run this again")
+
+    async def _append(self, rows: Sequence[JournalRow]) -> None:
+        """Straight into the months' partitions, as a consumer does."""
+        dead = [row for row in rows if row.kind == "dead_letter"]
+        if dead:
+            await self._connection.copy_records_to_table(
+                "dead_letters", records=map(_dead_letter, dead), columns=_DEAD_LETTER_COLUMNS
+            )
+        for month, of_month in groupby(rows, lambda row: f"{row.recorded_at:%Y_%m}"):
+            stored = [
+                row._replace(forward=None) if row.kind == "dead_letter" else row for row in of_month
+            ]
+            await self._connection.copy_records_to_table(
+                f"journal_{month}", records=stored, columns=COLUMNS
+            )
+
+
+@asynccontextmanager
+async def open_recovery(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection with a consumer's rights.
+
+    Raises:
+        AuditRefused: the role, a grant or a table is missing.
+        OSError, asyncpg.PostgresConnectionError: PostgreSQL does not answer.
+    """
+    try:
+        connection = await asyncpg.connect(
+            database_url,
+            timeout=_CONNECT_SECONDS_MAX,
+            command_timeout=_STATEMENT_SECONDS_MAX,
+            server_settings={
+                "role": ROLE,
+                "application_name": "funnel recover",
+                "timezone": "UTC",
+                "synchronous_commit": "on",
+                "lock_timeout": "10s",
+                "transaction_timeout": "60s",
+            },
+        )
+    except asyncpg.InvalidParameterValueError as error:
+        raise AuditRefused(f"There is no role {ROLE}: run `funnel migrate up`.") from error
+    try:
+        await connection.set_type_codec(
+            "json", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes
+        )
+        yield connection
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedTableError) as error:
+        raise AuditRefused(f"{error.args[0]}, as {ROLE}: run `funnel migrate up`.") from error
+    finally:
+        await connection.close(timeout=_CONNECT_SECONDS_MAX)
+
+
+def _key(row: JournalRow) -> Key:
+    return str(row.organization_id), str(row.candidate_id)
+
+
+def _dead_letter(row: JournalRow) -> tuple[Any, ...]:
+    details = orjson.loads(row.details or b"{}")
+    return (
+        row.lane, row.result_sequence, row.recorded_at, row.source_offset,
+        details["error_code"], details["error_detail"], row.organization_id, row.forward,
+    )  # fmt: skip
