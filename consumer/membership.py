@@ -18,6 +18,7 @@ _HEARTBEAT = statement("heartbeat")
 _LANES_LOST = statement("lanes_lost")
 _CLAIM_LANES = statement("claim_lanes")
 _RELEASE_LANE = statement("release_lane")
+_RELEASE_STRAYS = statement("release_strays")
 _NOTE_HALTED = statement("note_halted")
 _CREATE_LANES = statement("create_lanes")
 _LEAVE = statement("leave")
@@ -84,6 +85,15 @@ class Membership:
         """Hands a lane over at once."""
         with translated():
             await self._pool.execute(_RELEASE_LANE, *claim)
+
+    async def release_strays(self, held: Collection[int]) -> None:
+        """Hands over lanes that carry our name and that we do not hold.
+
+        A former process of this name had them, or the answer to a claim was lost; while our lease
+        is good nobody else would take them.
+        """
+        with translated():
+            await self._pool.execute(_RELEASE_STRAYS, self._consumer_id, list(held))
 
     async def note_halted(self, claim: Claim, ended: LaneEnded) -> None:
         """Keeps the cause where operators look for it, until the lane runs again."""

@@ -88,6 +88,7 @@ class ConsumerService:
         if held < share:
             for claim in await self._membership.claim(self._running, share - held):
                 self._start(claim)
+        await self._membership.release_strays(self._running)
         for lane in sorted(self._lanes)[share:]:
             self._lanes[lane].stop()
 

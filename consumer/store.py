@@ -37,6 +37,8 @@ _AWAY = (
     asyncpg.TransactionTimeoutError,
     asyncpg.PostgresSystemError,
     asyncpg.CannotConnectNowError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # the database takes no connections
+    asyncpg.InvalidCatalogNameError,  # it is dropped, about to be restored
 )
 _AGAIN = (
     asyncpg.SerializationError,

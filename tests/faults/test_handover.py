@@ -35,6 +35,21 @@ async def test_lanes__are_shared_fairly_as_consumers_come_and_go(
     await verify(world)
 
 
+async def test_lanes__of_a_former_process_of_the_same_name_are_shared_again(
+    world: World, fleet: Fleet
+) -> None:
+    one = await fleet.start("one", lease_seconds=60)
+    two = await fleet.start("two", lease_seconds=60)
+    await world.shared({"one": {2}, "two": {2}})
+    await two.killed()
+    guest = await fleet.start("guest", lease_seconds=60)
+    # Of two lanes that carry its name it may keep one, and nobody can take the other from it.
+    two = await fleet.start("two", lease_seconds=60)
+    await world.shared({"guest": {2}, "one": {1}, "two": {1}})
+    for consumer in (guest, one, two):
+        assert await consumer.terminated() == 0
+
+
 async def test_sigterm__under_load_leaves_no_backlog(world: World, fleet: Fleet) -> None:
     workload = Workload(seed=6, candidates_for_each_lane=6)
     await world.send(workload.creations())
