@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from audit.output_log import LogRecord
+from contract.dead_letters import redrive_of
 from contract.envelope import Undecodable, read_envelope
 from contract.events import DEAD_LETTERED, REROUTED, SETTLED, EventBuilder
 from contract.journal import JournalRow
@@ -25,6 +26,7 @@ _TOLD_BY_COLUMNS = frozenset(
         "command_type",
         "organization_id",
         "candidate_id",
+        "operation_id",
         "outcome",
         "reason",
         "version",
@@ -100,6 +102,7 @@ def _empty(
         "source_offset": told.command.offset,
         "organization_id": data.get("organization_id"),
         "candidate_id": _text(headers.get("ce_subject")),
+        "operation_id": data.get("operation_id"),
         "command_id": data.get("command_id"),
         "command_source": data.get("command_source"),
         "command_type": data.get("command_type"),
@@ -139,7 +142,10 @@ def _dead_letter_details(told: Told, data: dict[str, Any]) -> bytes:
     if told.dead_letter is None:
         raise RecoverRefused("the dead letter of this result has expired")
     detail = _text(dict(told.dead_letter.headers).get("x-error-detail"))
-    return orjson.dumps({"error_code": data.get("error_code"), "error_detail": detail})
+    details = {"error_code": data.get("error_code"), "error_detail": detail}
+    if (first_death := redrive_of(source_record(told.command))) is not None:
+        details["redrive_of"] = first_death
+    return orjson.dumps(details)
 
 
 def _demand_same(row: JournalRow, told: Told, builder: EventBuilder) -> None:

@@ -16,15 +16,12 @@ import orjson
 from audit.database import AuditRefused
 from audit.lost_rows import RecoverRefused
 from audit.sqlfiles import statement
+from contract.dead_letters import DEAD_LETTER_COLUMNS, dead_letter_values
 from contract.journal import COLUMNS, JournalRow
 
 ROLE = "funnel_consumer"
 _CONNECT_SECONDS_MAX = 10.0
 _STATEMENT_SECONDS_MAX = 60.0
-_DEAD_LETTER_COLUMNS = (
-    "lane", "result_sequence", "recorded_at", "source_offset", "error_code", "error_detail",
-    "organization_id", "record",
-)  # fmt: skip
 
 _STANDING_LANES = statement("standing_lanes")
 _LOCK_STANDING_LANE = statement("lock_standing_lane")
@@ -126,7 +123,9 @@ class RecoverStore:
         dead = [row for row in rows if row.kind == "dead_letter"]
         if dead:
             await self._connection.copy_records_to_table(
-                "dead_letters", records=map(_dead_letter, dead), columns=_DEAD_LETTER_COLUMNS
+                "dead_letters",
+                records=map(dead_letter_values, dead),
+                columns=DEAD_LETTER_COLUMNS,
             )
         for month, of_month in groupby(rows, lambda row: f"{row.recorded_at:%Y_%m}"):
             stored = [
@@ -174,11 +173,3 @@ async def open_recovery(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 def _key(row: JournalRow) -> Key:
     return str(row.organization_id), str(row.candidate_id)
-
-
-def _dead_letter(row: JournalRow) -> tuple[Any, ...]:
-    details = orjson.loads(row.details or b"{}")
-    return (
-        row.lane, row.result_sequence, row.recorded_at, row.source_offset,
-        details["error_code"], details["error_detail"], row.organization_id, row.forward,
-    )  # fmt: skip

@@ -17,6 +17,7 @@ import orjson
 from asyncpg.pool import PoolConnectionProxy
 
 from consumer.sqlfiles import statement
+from contract.dead_letters import DEAD_LETTER_COLUMNS, dead_letter_values
 from contract.journal import COLUMNS, JournalRow, timestamp_text
 from contract.lanes import LaneRow
 from domain.candidate import CandidateState
@@ -231,7 +232,9 @@ class LaneStore:
         if dead:
             async with asyncio.timeout(COPY_WITHIN.total_seconds()):
                 await connection.copy_records_to_table(
-                    "dead_letters", records=map(_dead_letter, dead), columns=_DEAD_LETTER_COLUMNS
+                    "dead_letters",
+                    records=map(dead_letter_values, dead),
+                    columns=DEAD_LETTER_COLUMNS,
                 )
             rows = [
                 row._replace(forward=None) if row.kind == "dead_letter" else row for row in rows
@@ -295,21 +298,6 @@ def _array_literal(items: Sequence[str]) -> str:
         return "{}"
     quoted = (item.replace("\\", "\\\\").replace('"', '\\"') for item in items)
     return '{"' + '","'.join(quoted) + '"}'
-
-
-_DEAD_LETTER_COLUMNS = (
-    "lane", "result_sequence", "recorded_at", "source_offset", "error_code", "error_detail",
-    "organization_id", "record", "redrive_of",
-)  # fmt: skip
-
-
-def _dead_letter(row: JournalRow) -> tuple[Any, ...]:
-    details = orjson.loads(row.details or b"{}")
-    return (
-        row.lane, row.result_sequence, row.recorded_at, row.source_offset,
-        details["error_code"], details["error_detail"], row.organization_id, row.forward,
-        details.get("redrive_of"),
-    )  # fmt: skip
 
 
 _LOCK_LANE = statement("lock_lane")

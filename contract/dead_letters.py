@@ -4,8 +4,11 @@ The header is the only thing that a redrive adds; identity and digest of a comma
 """
 
 import re
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
+import orjson
+
+from contract.journal import JournalRow
 from contract.record import RawRecord
 
 REDRIVE_OF = "x-redrive-of"
@@ -40,3 +43,19 @@ def redrive_of(record: RawRecord) -> str | None:
 
 def _ascii(value: bytes) -> str:
     return value.decode("ascii", "replace")
+
+
+DEAD_LETTER_COLUMNS = (
+    "lane", "result_sequence", "recorded_at", "source_offset", "error_code", "error_detail",
+    "organization_id", "record", "redrive_of",
+)  # fmt: skip
+
+
+def dead_letter_values(row: JournalRow) -> tuple[Any, ...]:
+    """What the table `dead_letters` holds of a journal row, in the order of its columns."""
+    details = orjson.loads(row.details or b"{}")
+    return (
+        row.lane, row.result_sequence, row.recorded_at, row.source_offset,
+        details["error_code"], details["error_detail"], row.organization_id, row.forward,
+        details.get("redrive_of"),
+    )  # fmt: skip

@@ -33,11 +33,11 @@ def recover(
     """
     from audit.outputs import Output
     from audit.recover import recover as run
-    from consumer.tolerant import tolerate_header_names
+    from consumer.tolerant import tolerate_hostile_batches
 
     settings = load_settings()
     quiet_logs(settings)
-    tolerate_header_names()
+    tolerate_hostile_batches()
     with servers.reaching_database(), counting("recover", "results") as report:
         output = Output(
             kafka=servers.kafka_options(settings),
