@@ -25,6 +25,7 @@ from api.candidates import add_candidate_routes
 from api.coalesce import Coalesced
 from api.commands import add_command_routes
 from api.database import Database, DatabaseAway
+from api.dead_letters import add_dead_letter_routes
 from api.docs import add_docs_routes
 from api.gate import Admission, Scope, admission, write_admission
 from api.health import add_health_routes
@@ -32,7 +33,7 @@ from api.limits import CORS_PREFLIGHT_S
 from api.metrics import Metrics
 from api.observe import Observe
 from api.openapi import DocumentedApi
-from api.ports import CommandSender
+from api.ports import CommandSender, DeadLetterDesk
 from api.problems import (
     Problem,
     answer_away,
@@ -87,6 +88,7 @@ class ApiConfig:
     topics: Topics
     event_source: str
     sender: CommandSender
+    desk: DeadLetterDesk
     parser: CommandParser
     write_limit: WriteLimit
     cors_origins: Sequence[str] = ()
@@ -164,6 +166,13 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         waits=waits,
         builder=builder,
         admit=admit,
+    )
+    add_dead_letter_routes(
+        app,
+        base_path=BASE_PATH,
+        desk=config.desk,
+        admit=admission(config.verifier, "platform:operate"),
+        admit_redrive=admit_write("platform:operate"),
     )
     add_health_routes(app, database=database, metrics=metrics, schema_version=config.schema_version)
     add_docs_routes(app)

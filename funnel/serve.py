@@ -15,9 +15,12 @@ from api.rates import WriteLimit
 from domain.commands import CommandParser
 from funnel import servers
 from funnel.command_sender import KafkaSender
+from funnel.dead_letter_desk import Desk
 from funnel.issuers import verifier_of
+from funnel.redriving import RedriveSender
 from funnel.settings import BadSettings, Settings
 from migrations.runner import required_version
+from producer.forward import Forwarder
 
 GRACE_S_MAX = 10
 """For requests under way; the waiting ones are answered at once."""
@@ -49,6 +52,8 @@ async def run_api(
         topics=settings.topics,
         source=settings.event_source,
     )
+    redrives = Forwarder(kafka=servers.kafka_options(settings), topic=settings.topics.commands)
+    desk = Desk(servers.database_url(settings), RedriveSender(redrives))
     app = create_app(
         ApiConfig(
             database_url=servers.database_url(settings),
@@ -57,6 +62,7 @@ async def run_api(
             topics=settings.topics,
             event_source=settings.event_source,
             sender=sender,
+            desk=desk,
             parser=CommandParser(phone_region=settings.phone_region),
             write_limit=WriteLimit(
                 settings.write_limit, store=settings.write_limit_storage.get_secret_value()
@@ -86,7 +92,7 @@ async def run_api(
     log.info("API started", action="api_started", host=host, port=port)
     ending = asyncio.create_task(end_when_asked())
     try:
-        async with sender.running():
+        async with sender.running(), redrives.running(), desk.running():
             await server.serve(sockets=[listener])
     finally:
         ending.cancel()

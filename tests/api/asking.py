@@ -10,9 +10,10 @@ from fastapi import FastAPI
 
 from api.app import ApiConfig, create_app
 from api.dev_keys import DevKeys
-from api.ports import CommandToSend, SenderAway
+from api.ports import CommandToSend, DeadLettersWanted, DeskAway, SenderAway
 from api.queries import Position
 from api.rates import WriteLimit
+from contract.dead_letters import DeadLetterId
 from contract.topics import Topics
 from domain.commands import CommandParser
 from migrations.files import required_version
@@ -32,6 +33,16 @@ class NoSender:
         raise SenderAway
 
 
+class NoDesk:
+    """Where nobody works dead letters."""
+
+    async def page(self, wanted: DeadLettersWanted) -> list[Any]:  # noqa: ARG002
+        raise DeskAway
+
+    async def redrive(self, letter_id: DeadLetterId, **_: Any) -> dict[str, Any]:  # noqa: ARG002
+        raise DeskAway
+
+
 def application(database_url: str, keys: DevKeys, **config: Any) -> FastAPI:
     """The application, not started; by default without Kafka."""
     told: dict[str, Any] = {
@@ -41,6 +52,7 @@ def application(database_url: str, keys: DevKeys, **config: Any) -> FastAPI:
         "topics": TOPICS,
         "event_source": EVENT_SOURCE,
         "sender": NoSender(),
+        "desk": NoDesk(),
         "parser": CommandParser(),
         "write_limit": WriteLimit("off"),
     }

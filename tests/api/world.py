@@ -15,6 +15,9 @@ from api.dev_keys import DevKeys
 from contract.topics import Topics
 from funnel.command_sender import KafkaSender
 from funnel.consume import ConsumeConfig, run_consumer
+from funnel.dead_letter_desk import Desk
+from funnel.redriving import RedriveSender
+from producer.forward import Forwarder
 from tests.api.asking import EVENT_SOURCE, Token, application, client_of, running, until
 
 ALL_SCOPES = ("candidates:read", "candidates:write", "candidates:erase", "operations:manage")
@@ -30,6 +33,7 @@ class World:
     token: Token
     database_url: str
     topics: Topics
+    raw: Forwarder
 
     def client(self, **claims: Any) -> httpx2.AsyncClient:
         """Asks as a user with every scope, by default of an organization of its own."""
@@ -59,12 +63,20 @@ async def open_world(
         )
         tasks.create_task(run_consumer(consumer, stopping, CollectorRegistry()))
         sender = KafkaSender(kafka=kafka, topics=topics, source=EVENT_SOURCE)
-        app = application(database_url, keys, topics=topics, sender=sender, **config)
+        forwarder = Forwarder(kafka=kafka, topic=topics.commands)
+        desk = Desk(database_url, RedriveSender(forwarder))
+        told = {"topics": topics, "sender": sender, "desk": desk}
+        app = application(database_url, keys, **told | config)
         try:
-            async with sender.running(), running(app):
+            async with sender.running(), forwarder.running(), desk.running(), running(app):
                 await until(lambda: not sender.is_away)
                 yield World(
-                    app=app, sender=sender, token=token, database_url=database_url, topics=topics
+                    app=app,
+                    sender=sender,
+                    token=token,
+                    database_url=database_url,
+                    topics=topics,
+                    raw=forwarder,
                 )
         finally:
             stopping.set()
