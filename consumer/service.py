@@ -10,6 +10,7 @@ import structlog
 from consumer.lane import Lane
 from consumer.membership import Claim, Membership, fair_share
 from consumer.metrics import ConsumerMetrics
+from consumer.retention import Retention
 from consumer.store import StoreAway, TryAgain
 from contract.lanes import LaneHalted, LaneLost
 from domain.limits import LANE_RETRY_SECONDS
@@ -33,6 +34,7 @@ class ConsumerService:
         lanes_total: int,
         lane_of: LaneOf,
         metrics: ConsumerMetrics,
+        retention: Retention,
         lease: timedelta,
     ) -> None:
         self._consumer_id = consumer_id
@@ -40,6 +42,7 @@ class ConsumerService:
         self._lanes_total = lanes_total
         self._lane_of = lane_of
         self._metrics = metrics
+        self._retention = retention
         self._tick_every = min(lease / 5, timedelta(seconds=1))
         self._running: dict[int, tuple[Claim, asyncio.Task[None]]] = {}
         self._lanes: dict[int, Lane] = {}
@@ -91,6 +94,7 @@ class ConsumerService:
         await self._membership.release_strays(self._running)
         for lane in sorted(self._lanes)[share:]:
             self._lanes[lane].stop()
+        await self._retention.run_once()
 
     def _start(self, claim: Claim) -> None:
         log.info("lane taken", action="lane_taken", lane=claim.lane, owner_epoch=claim.owner_epoch)

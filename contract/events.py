@@ -68,7 +68,7 @@ class EventBuilder:
             case "reroute":
                 return [self._rerouted(row), self._rerouted_command(row)]
             case "dead_letter":
-                return [self._dead_lettered(row), self._dead_letter(row)]
+                return [self.dead_lettered(row), self._dead_letter(row)]
             case "item":
                 return [self.change(row)]
             case "progress":
@@ -143,7 +143,8 @@ class EventBuilder:
             record.timestamp,
         )
 
-    def _dead_lettered(self, row: JournalRow) -> OutputRecord:
+    def dead_lettered(self, row: JournalRow) -> OutputRecord:
+        """`candidate.command.dead-lettered.v1`, the notice of a dead letter."""
         data = self._notice_data(row)
         data["error_code"] = orjson.loads(row.details or b"{}")["error_code"]
         return self._on_results(row, DEAD_LETTERED, orjson.dumps(data))

@@ -50,3 +50,8 @@ JOURNAL_AHEAD_DAYS = 45  # partitions exist so far ahead: survives a month witho
 JOURNAL_MARGIN_DAYS = 7  # made again when less than this is left
 LANE_HELD_SECONDS = 5  # an open transaction before the next command is normal for less: a guess
 LANE_RETRY_SECONDS = 30  # a halted lane is looked at again: it goes on once the remedy was applied
+
+# What PostgreSQL keeps of dead letters.
+DEAD_LETTERS_KEPT_DAYS = 90  # by default: a quarter to find out, and to redrive them
+EXPIRED_LETTERS_MAX = 100  # removed at once, of up to 8 MiB each: between two heartbeats
+EXPIRE_EVERY_SECONDS = 600  # a letter may stay so much longer

@@ -72,6 +72,7 @@ def _output(settings: Settings) -> "Output":
         kafka=servers.kafka_options(settings),
         topics=settings.topics,
         event_source=settings.event_source,
+        dead_letters_kept=timedelta(days=settings.dead_letter_days),
     )
 
 

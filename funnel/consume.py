@@ -22,6 +22,7 @@ from consumer.lane import Lane
 from consumer.membership import Claim, Membership
 from consumer.metrics import ConsumerMetrics
 from consumer.partitions import JournalPartitions
+from consumer.retention import Retention
 from consumer.service import ConsumerService
 from consumer.source import Source
 from consumer.store import LaneStore, open_pool
@@ -30,7 +31,7 @@ from contract.events import EventBuilder
 from contract.lanes import Hook
 from contract.topics import Topics
 from domain.commands import CommandParser
-from domain.limits import APPLYING_BATCHES_MAX
+from domain.limits import APPLYING_BATCHES_MAX, DEAD_LETTERS_KEPT_DAYS
 from funnel.allocator import keep_freed_memory
 from funnel.crash import crash_hook
 from funnel.metrics_server import serve_metrics
@@ -59,6 +60,7 @@ class ConsumeConfig:
     event_source: str
     phone_region: str | None = None
     deduplication: timedelta = timedelta(days=35)
+    dead_letters_kept: timedelta = timedelta(days=DEAD_LETTERS_KEPT_DAYS)
     lease: timedelta = timedelta(seconds=10)
     watchdog: timedelta = timedelta(seconds=30)
     batch_records_max: int = 1000
@@ -86,6 +88,7 @@ def consume_config(settings: Settings) -> ConsumeConfig:
         event_source=settings.event_source,
         phone_region=settings.phone_region,
         deduplication=timedelta(days=settings.deduplication_days),
+        dead_letters_kept=timedelta(days=settings.dead_letter_days),
         lease=timedelta(seconds=settings.lease_seconds),
         watchdog=timedelta(seconds=settings.watchdog_seconds),
         batch_records_max=settings.batch_records_max,
@@ -185,6 +188,7 @@ async def run_consumer(
             lanes_total=partitions_total,
             lane_of=lane_of,
             metrics=metrics,
+            retention=Retention(leases, dead_letters_kept=config.dead_letters_kept),
             lease=config.lease,
         ).run(stopping)
         log.info("consumer stopped", action="consumer_stopped")

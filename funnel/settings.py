@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from contract.topics import Topics
+from domain.limits import DEAD_LETTERS_KEPT_DAYS
 
 SECRETS = ("DATABASE_URL", "KAFKA_SASL_PASSWORD", "FUNNEL_WRITE_LIMIT_STORAGE")
 OTHER_VARIABLES = frozenset({"FUNNEL_TEST_STACK"})
@@ -144,6 +145,9 @@ class Settings(BaseSettings):
         validation_alias="FUNNEL_EVENT_SOURCE",
     )
     deduplication_days: int = Field(35, ge=1, le=3650, validation_alias="FUNNEL_DEDUPLICATION_DAYS")
+    dead_letter_days: int = Field(
+        DEAD_LETTERS_KEPT_DAYS, ge=1, le=3650, validation_alias="FUNNEL_DEAD_LETTER_DAYS"
+    )
     lease_seconds: float = Field(10, ge=2, le=300, validation_alias="FUNNEL_LEASE_SECONDS")
     batch_records_max: int = Field(
         1000, ge=1, le=10_000, validation_alias="FUNNEL_BATCH_RECORDS_MAX"

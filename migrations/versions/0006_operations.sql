@@ -92,7 +92,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                     WHERE r.lane = o.lane AND r.result_sequence = o.result_sequence
                         AND r.ended_at IS NULL)
             ORDER BY o.recorded_at
-            LIMIT rows_max) AS old
+            LIMIT rows_max
+            FOR UPDATE OF o SKIP LOCKED) AS old
         WHERE d.lane = old.lane AND d.result_sequence = old.result_sequence
         RETURNING 1)
     SELECT count(*) FROM expired

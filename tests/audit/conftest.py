@@ -69,10 +69,17 @@ async def clone(clone_url: str) -> AsyncIterator[Connection]:
 def verify_clone(clone_url: str, kafka_options: dict[str, Any]) -> Verify:
     """Runs the verification; with `topics`, of these too."""
 
-    async def run(topics: Topics | None = None, **options: Any) -> Findings:
+    async def run(
+        topics: Topics | None = None,
+        dead_letters_kept: timedelta = timedelta(days=90),
+        **options: Any,
+    ) -> Findings:
         output = None
         if topics is not None:
-            output = Output(kafka=kafka_options, topics=topics, event_source=EVENT_SOURCE)
+            output = Output(
+                kafka=kafka_options, topics=topics, event_source=EVENT_SOURCE,
+                dead_letters_kept=dead_letters_kept,
+            )  # fmt: skip
         return await verify(
             clone_url,
             deduplication=timedelta(days=35),

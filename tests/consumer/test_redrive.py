@@ -172,6 +172,37 @@ async def test_redrive__one_at_a_time_noted_first_and_sent_home(
     assert rows[1]["redrive_id"] == sent.redrive_id
 
 
+async def test_retention__forgets_old_letters_but_none_unpublished_or_under_way(
+    own_bed: Bed, operators: Operators, redrives: Redrives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed = own_bed
+    monkeypatch.setattr("consumer.retention.EXPIRE_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr("consumer.retention.EXPIRED_LETTERS_MAX", 1)
+    async with bed.consuming():
+        offsets = [await bed.send_raw(LANE, b"{", ()) for _ in range(6)]
+        await bed.notice(LANE, offsets[-1])
+    ids = [each.id for each in await letters_of(operators)]
+    await redrives.send(ids[0], again=False)
+    await bed.database.execute(
+        "UPDATE dead_letters SET recorded_at = now() - interval '91 days' "
+        "WHERE result_sequence < $1", ids[5].result_sequence,
+    )  # fmt: skip
+    await bed.database.execute(
+        "UPDATE lanes SET published_result_sequence = $1 WHERE lane = $2",
+        ids[3].result_sequence, LANE,
+    )  # fmt: skip
+    expire = "SELECT expire_dead_letters(now() - interval '90 days', 100)"
+    assert await bed.database.fetchval(expire) == 3
+    assert {each.id for each in await letters_of(operators)} == {ids[0], ids[4], ids[5]}
+    async with bed.consuming():
+        await bed.until(lambda: len(bed.dead_letters) == 7)  # the redriven one died again
+        await redrives.finish_open()
+        async with asyncio.timeout(WITHIN_SECONDS):
+            while len(await letters_of(operators)) > 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert ids[5] in {each.id for each in await letters_of(operators)}
+
+
 Funnel = Callable[..., Awaitable[tuple[int, list[str], str]]]
 
 
