@@ -21,7 +21,7 @@ from consumer.metrics import LaneMetrics
 from consumer.partitions import JournalPartitions
 from consumer.ports import Outbox
 from consumer.source import FETCH_WAIT, Source, SourceAway, partitions_changed
-from consumer.store import DataRefused, LaneStore, StoreAway, StoreError, TryAgain
+from consumer.store import DataRefused, JournalRefused, LaneStore, StoreAway, StoreError, TryAgain
 from contract.lanes import Hook, LaneHalted, LaneLost, LaneRow
 from contract.record import record_digest
 from domain.limits import APPLY_TRIES_MAX, WATCHDOG_REBUILDS_MAX, WHOLE_BATCH_TRIES_MAX
@@ -201,6 +201,7 @@ class Lane:
         Raises:
             DataRefused, BatchTooSlow: see `_settle`.
             LaneLost: the row has another epoch.
+            LaneHalted: PostgreSQL refuses rows that only we write.
         """
         tries = failures = 0
         while True:
@@ -209,12 +210,9 @@ class Lane:
                 await self._partitions.demand(row.recorded_at)
                 done = await _uncut(self._transact(row, batch, attempts))
             except TryAgain as error:
-                tries += 1
-                if tries >= APPLY_TRIES_MAX:
-                    await self._pause(str(error))
-                    tries = 0
-                else:
-                    await asyncio.sleep(random.uniform(0, 0.02 * 2**tries))
+                tries = await self._wait_turn(tries + 1, error)
+            except JournalRefused as error:
+                raise _journal_refused(row, error) from error
             except StoreAway as error:
                 failures += 1
                 await self._pause(str(error))
@@ -235,6 +233,14 @@ class Lane:
             if failures >= WHOLE_BATCH_TRIES_MAX and len(batch.items) > 1:
                 raise BatchTooSlow
             row = current
+
+    async def _wait_turn(self, tries: int, error: TryAgain) -> int:
+        """A moment, of random length; after too many of them it counts as an outage."""
+        if tries >= APPLY_TRIES_MAX:
+            await self._pause(str(error))
+            return 0
+        await asyncio.sleep(random.uniform(0, 0.02 * 2**tries))
+        return tries
 
     async def _transact(
         self, row: LaneRow, batch: Batch, attempts: list[Attempt]
@@ -434,6 +440,16 @@ async def _uncut(coroutine: Coroutine[Any, Any, T]) -> T:
         if error is not None and not isinstance(error, StoreError):
             raise error from None
         raise
+
+
+def _journal_refused(row: LaneRow, error: JournalRefused) -> LaneHalted:
+    return LaneHalted(
+        row.lane,
+        f"PostgreSQL refuses a row of the journal or the lane behind offset {row.next_offset}"
+        f" ({error})",
+        "No command can cause it: compare the schema (`funnel migrate status`), remove what was"
+        " added to it, or report a fault of this service",
+    )
 
 
 def _commits_lost(known: LaneRow, row: LaneRow) -> LaneHalted:

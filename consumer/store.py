@@ -3,7 +3,8 @@
 StoreError
 ├── StoreAway      no answer, or not able to write now: wait and ask again
 ├── TryAgain       a deadlock, a guard, a serialization failure: fresh reads may succeed
-└── DataRefused    the statement that writes candidates does not take this data
+├── DataRefused    the statement that writes candidates does not take this data
+└── JournalRefused  the journal or the lane does not take a row: a fault of ours
 """
 
 import asyncio
@@ -61,6 +62,10 @@ class StoreError(Exception):
     """PostgreSQL did not do what was asked."""
 
 
+class JournalRefused(StoreError):
+    """PostgreSQL refuses a row that only we write: trying again cannot help."""
+
+
 class StoreAway(StoreError):
     """PostgreSQL is away, read-only, full or too slow."""
 
@@ -80,6 +85,8 @@ def translated() -> Iterator[None]:
         yield
     except _AGAIN as error:
         raise TryAgain(type(error).__name__) from error
+    except _REFUSED as error:  # data of candidates is refused in its own place
+        raise JournalRefused(type(error).__name__) from error
     except _AWAY as error:
         raise StoreAway(f"PostgreSQL does not answer ({type(error).__name__})") from error
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import NamedTuple
 
 import asyncpg
@@ -28,6 +29,7 @@ _AWAY = (
 
 _LANE = statement("lane")
 _UNPUBLISHED = statement("unpublished")
+_RECORDED_AT = statement("recorded_at")
 
 
 class LaneProgress(NamedTuple):
@@ -56,6 +58,12 @@ class JournalReader:
         if row is None:
             raise JournalAway("the lane's row is missing")
         return LaneProgress(*row)
+
+    async def recorded_at(self, lane: int, result_sequence: int) -> datetime | None:
+        """When this result was decided, None if its row is gone. Raises JournalAway."""
+        with _translated():
+            at: datetime | None = await self._pool.fetchval(_RECORDED_AT, lane, result_sequence)
+        return at
 
     async def after(self, lane: int, result_sequence: int, rows_max: int) -> list[JournalRow]:
         """Up to `rows_max` rows of whole units behind `result_sequence`. Raises JournalAway."""

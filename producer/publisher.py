@@ -16,7 +16,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 
 from contract.events import EventBuilder, OutputRecord
-from contract.journal import JournalRow
+from contract.journal import JournalRow, timestamp_text
 from contract.lanes import Hook, LaneHalted, LaneLost, Published
 from contract.topics import OUTPUT_MESSAGE_BYTES_MAX, Topics
 from domain.limits import (
@@ -203,7 +203,22 @@ class Publisher:
                 "PostgreSQL has lost commits, as after a restore: run `funnel recover`; delete"
                 " nothing, the topics still have what is missing",
             )
+        await self._demand_own(tail)
         return Published(sequence, tail.end_offset)
+
+    async def _demand_own(self, tail: Tail) -> None:
+        """The last result there must be the one that this journal has under its number."""
+        if tail.sequence is None:
+            return
+        recorded_at = await self._journal.recorded_at(self._lane, tail.sequence)
+        if recorded_at is not None and timestamp_text(recorded_at) != tail.time:
+            raise LaneHalted(
+                self._lane,
+                f"result {tail.sequence} on {self._topics.results} is not the journal's",
+                "Another deployment writes there: give each its own FUNNEL_TOPIC_PREFIX. Or"
+                " PostgreSQL was restored and has gone on since: restore it once more, then run"
+                " `funnel recover` before any consumer",
+            )
 
     def _results_gone(self, how: str) -> LaneHalted:
         return LaneHalted(

@@ -25,9 +25,10 @@ _STEP_FACTOR = 16
 
 
 class Tail(NamedTuple):
-    """The last result's sequence, None if no record is left, and the partition's two ends."""
+    """The last result's sequence and time, None if no record is left, and the partition's ends."""
 
     sequence: int | None
+    time: str | None
     first_offset: int
     end_offset: int
 
@@ -60,9 +61,11 @@ async def read_tail(kafka: Mapping[str, Any], topic: str, partition: int) -> Tai
         step = _STEP_FIRST
         while True:
             start = max(first, end - step)
-            sequence = await _last_sequence(consumer, at, start, end)
-            if sequence is not None or start == first:
-                return Tail(sequence, first, end)
+            newest = await _newest(consumer, at, start, end)
+            if newest is not None:
+                return Tail(*_numbered(newest), first, end)
+            if start == first:
+                return Tail(None, None, first, end)
             step *= _STEP_FACTOR
     finally:
         await _stop(consumer)
@@ -88,21 +91,22 @@ async def _settled_end(kafka: Mapping[str, Any], at: TopicPartition) -> int:
         await _stop(uncommitted)
 
 
-async def _last_sequence(
-    consumer: AIOKafkaConsumer, at: TopicPartition, start: int, end: int
-) -> int | None:
+async def _newest(consumer: AIOKafkaConsumer, at: TopicPartition, start: int, end: int) -> Any:
     consumer.seek(at, start)
     newest = None
     while await consumer.position(at) < end:
         polled = await consumer.getmany(at, timeout_ms=100)
         for record in polled.get(at, ()):
             newest = record
-    if newest is None:
-        return None
-    text = dict(newest.headers).get("ce_sequence") or b""
+    return newest
+
+
+def _numbered(record: Any) -> tuple[int, str]:
+    headers = dict(record.headers)
+    text = headers.get("ce_sequence") or b""
     if not text.isdigit():
-        raise TailUnreadable(f"the record at offset {newest.offset} has no sequence")
-    return int(text)
+        raise TailUnreadable(f"the record at offset {record.offset} has no sequence")
+    return int(text), (headers.get("ce_time") or b"").decode("utf-8", "replace")
 
 
 def _consumer(kafka: Mapping[str, Any], isolation: str) -> AIOKafkaConsumer:
