@@ -21,8 +21,13 @@ class AuditRefused(Exception):
 
 
 @asynccontextmanager
-async def open_audit(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+async def open_audit(
+    database_url: str, *, name: str = "funnel verify"
+) -> AsyncIterator[asyncpg.Connection]:
     """A connection with the auditor's rights and no others.
+
+    Args:
+        name: which command it is, as operators see it in `pg_stat_activity`.
 
     Raises:
         AuditRefused: the role, a grant or a table is missing.
@@ -35,7 +40,7 @@ async def open_audit(database_url: str) -> AsyncIterator[asyncpg.Connection]:
             command_timeout=_STATEMENT_SECONDS_MAX,
             server_settings={
                 "role": ROLE,
-                "application_name": "funnel verify",
+                "application_name": name,
                 "timezone": "UTC",
                 "jit": "off",
                 "work_mem": "64MB",  # one sort or hash of one bounded piece

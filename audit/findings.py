@@ -12,7 +12,9 @@ from typing import Literal
 LISTED_MAX = 100
 """Enough to see the pattern of a fault; the totals say how far it goes."""
 
-Check = Literal["state", "versions", "sequences", "journal", "identities", "output"]
+Check = Literal[
+    "state", "versions", "sequences", "journal", "identities", "operations", "output", "export"
+]  # fmt: skip
 
 Report = Callable[[int, int], None]
 """Called with how many rows are done, and of how many."""

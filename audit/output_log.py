@@ -68,7 +68,7 @@ class OutputLog:
         while not self._waiting:
             if await self._consumer.position(self._at) >= self._end:
                 return None
-            async with _answered(_ANSWER_SECONDS_MAX):
+            async with answered():
                 polled = await self._consumer.getmany(self._at, timeout_ms=1000)
             for record in polled.get(self._at, ()):
                 if record.offset < self._end:
@@ -110,9 +110,9 @@ async def open_log(
     """
     at = TopicPartition(topic, partition)
     end = await _settled_end(kafka, at)
-    async with _consumer(kafka, "read_committed") as consumer:
+    async with reading(kafka, "read_committed") as consumer:
         consumer.assign([at])
-        async with _answered(_ANSWER_SECONDS_MAX):
+        async with answered():
             first = int((await consumer.beginning_offsets([at]))[at])
             start = max(first, offset)
             if since is not None:
@@ -134,7 +134,7 @@ async def demand_topics(
     """Raises TopicMissing, OutputAway."""
     admin = AIOKafkaAdminClient(**kafka)
     try:
-        async with _answered(_ANSWER_SECONDS_MAX):
+        async with answered():
             await admin.start()
             # All of them: asking by name may create one.
             described = await admin.describe_topics(None)
@@ -151,9 +151,9 @@ async def demand_topics(
 
 async def _settled_end(kafka: Mapping[str, Any], at: TopicPartition) -> int:
     async with (
-        _consumer(kafka, "read_uncommitted") as all_records,
-        _consumer(kafka, "read_committed") as committed,
-        _answered(SETTLED_SECONDS_MAX),
+        reading(kafka, "read_uncommitted") as all_records,
+        reading(kafka, "read_committed") as committed,
+        answered(SETTLED_SECONDS_MAX),
     ):
         end = int((await all_records.end_offsets([at]))[at])
         while int((await committed.end_offsets([at]))[at]) < end:  # noqa: ASYNC110  Kafka is asked
@@ -162,7 +162,8 @@ async def _settled_end(kafka: Mapping[str, Any], at: TopicPartition) -> int:
 
 
 @asynccontextmanager
-async def _consumer(kafka: Mapping[str, Any], isolation: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def reading(kafka: Mapping[str, Any], isolation: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group, to which partitions are assigned by hand."""
     consumer = AIOKafkaConsumer(
         **kafka,
         group_id=None,
@@ -172,7 +173,7 @@ async def _consumer(kafka: Mapping[str, Any], isolation: str) -> AsyncIterator[A
         fetch_max_wait_ms=100,
     )
     try:
-        async with _answered(_ANSWER_SECONDS_MAX):
+        async with answered():
             await consumer.start()
         yield consumer
     finally:
@@ -189,7 +190,7 @@ async def _stop(consumer: AIOKafkaConsumer) -> None:
 
 
 @asynccontextmanager
-async def _answered(seconds_max: float) -> AsyncIterator[None]:
+async def answered(seconds_max: float = _ANSWER_SECONDS_MAX) -> AsyncIterator[None]:
     """Within this time, or OutputAway."""
     try:
         async with asyncio.timeout(seconds_max):

@@ -35,7 +35,15 @@ MODULES = {
     "funnel.cli_dead_letters": {
         "dead-letters": "What no result could answer: look at it, send it again."
     },
+    "funnel.cli_history": {
+        "history": "The versions of a candidate: who, what, when.",
+        "explain": "What became of a command.",
+    },
     "funnel.cli_verify": {"verify": "Compare state, journal and output."},
+    "funnel.cli_replay": {
+        "export": "A range of the journal as a file.",
+        "republish": "Events of a range again, to another topic.",
+    },
     "funnel.cli_recover": {"recover": "Rebuild from the topics what PostgreSQL has lost."},
     "funnel.cli_bench": {"bench": "Measure this service beside its baselines."},
 }

@@ -4,8 +4,10 @@ Outputs are read `read_committed`, every partition by itself, without a group.
 """
 
 import asyncio
+from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
@@ -13,6 +15,7 @@ import typer
 
 from funnel import servers
 from funnel.exits import BAD_DATA
+from funnel.instants import instant
 from funnel.quiet import quiet_logs
 from funnel.settings import load_settings
 from funnel.shutdown import stop_signals
@@ -71,18 +74,27 @@ def tail(
 def get(
     candidate_id: Annotated[UUID, typer.Argument(metavar="ID")],
     organization: Annotated[UUID, typer.Option("--organization", help="Whose candidate.")],
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="As it was at this version.")
+    ] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option("--as-of", parser=instant, help="As it was at this instant."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Show one candidate, as PostgreSQL has it now."""
-    from audit.candidates import read_candidate
-
+    """Show one candidate, as PostgreSQL has it now or as the journal had it then."""
+    if version is not None and as_of is not None:
+        raise typer.BadParameter("--version or --as-of, not both")
     url = servers.database_url(load_settings())
     with servers.reaching_database():
         found = asyncio.run(
-            read_candidate(url, organization_id=organization, candidate_id=candidate_id)
+            _candidate(url, organization, candidate_id, version=version, as_of=as_of)
         )
     if found is None:
-        typer.echo(f"funnel: there is no candidate {candidate_id} in {organization}", err=True)
+        then = "" if version is None and as_of is None else " then"
+        typer.echo(f"funnel: there is no candidate {candidate_id} in {organization}{then}",
+                   err=True)  # fmt: skip
         raise typer.Exit(BAD_DATA)
     if json:
         typer.echo(orjson.dumps(found))
@@ -90,3 +102,27 @@ def get(
     for name, value in found.items():
         shown = value if isinstance(value, str) else orjson.dumps(value).decode()
         typer.echo(f"{name:16} {shown}")
+
+
+async def _candidate(
+    url: str,
+    organization_id: UUID,
+    candidate_id: UUID,
+    *,
+    version: int | None,
+    as_of: datetime | None,
+) -> Mapping[str, Any] | None:
+    from audit.candidates import read_candidate
+    from audit.database import open_audit
+    from audit.history import candidate_at
+
+    if version is None and as_of is None:
+        return await read_candidate(url, organization_id=organization_id, candidate_id=candidate_id)
+    async with open_audit(url, name="funnel get") as connection:
+        return await candidate_at(
+            connection,
+            organization_id=organization_id,
+            candidate_id=candidate_id,
+            version=version,
+            as_of=as_of,
+        )

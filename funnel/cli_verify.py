@@ -1,9 +1,9 @@
 """`funnel verify`: exit 0 when everything agrees, 65 when anything does not."""
 
 import asyncio
-from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -11,13 +11,13 @@ import typer
 
 from funnel import servers
 from funnel.exits import BAD_DATA
-from funnel.progress import Report, progress
+from funnel.output import audited_output
+from funnel.progress import progress_of
 from funnel.quiet import quiet_logs
-from funnel.settings import Settings, load_settings
+from funnel.settings import load_settings
 
 if TYPE_CHECKING:
     from audit.findings import Findings
-    from audit.outputs import Output
 
 app = typer.Typer()
 
@@ -27,6 +27,10 @@ def verify(
     topics: Annotated[
         bool, typer.Option("--topics", help="Compare the output topics too, byte for byte.")
     ] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", help="Check this export instead, with no server at hand."),
+    ] = None,
     show_values: Annotated[
         bool, typer.Option("--show-values", help="Name values of candidates: personal data.")
     ] = False,
@@ -39,41 +43,37 @@ def verify(
 
     Reads only, in bounded pieces, and may run while consumers go on.
     """
-    from audit.verify import verify as run
-
-    settings = load_settings()
-    quiet_logs(settings)
-    with servers.reaching_database(), ExitStack() as shown:
-        bar: list[Report] = []
-
-        def report(done: int, total: int) -> None:
-            if not bar:  # how much there is to do is known once it has begun
-                bar.append(shown.enter_context(progress("verify", total)))
-            bar[0](done)
-
-        findings = asyncio.run(
-            run(
-                servers.database_url(settings),
-                deduplication=timedelta(days=settings.deduplication_days),
-                report=report,
-                output=_output(settings) if topics else None,
-                show_values=show_values,
-            )
-        )
+    if export is not None:
+        findings = _verify_export(export)
+    else:
+        findings = _verify(topics=topics, show_values=show_values)
     (_tell_json if json else _tell_text)(findings)
     if findings.total:
         raise typer.Exit(BAD_DATA)
 
 
-def _output(settings: Settings) -> "Output":
-    from audit.outputs import Output
+def _verify(*, topics: bool, show_values: bool) -> "Findings":
+    from audit.verify import verify as run
 
-    return Output(
-        kafka=servers.kafka_options(settings),
-        topics=settings.topics,
-        event_source=settings.event_source,
-        dead_letters_kept=timedelta(days=settings.dead_letter_days),
-    )
+    settings = load_settings()
+    quiet_logs(settings)
+    with servers.reaching_database(), progress_of("verify") as report:
+        return asyncio.run(
+            run(
+                servers.database_url(settings),
+                deduplication=timedelta(days=settings.deduplication_days),
+                report=report,
+                output=audited_output(settings) if topics else None,
+                show_values=show_values,
+            )
+        )
+
+
+def _verify_export(path: Path) -> "Findings":
+    from audit.export_file import verify_export
+
+    with progress_of("verify") as report:
+        return verify_export(path, report=report)
 
 
 def _tell_text(findings: "Findings") -> None:

@@ -6,6 +6,7 @@ imported just to be able to fail; the nearest class in the exception's ancestry 
 
 import traceback
 
+USAGE = 2
 BAD_DATA = 65
 UNAVAILABLE = 69
 INTERNAL = 70
@@ -29,6 +30,10 @@ EXIT_CODES = {
     "stack.servers.StackError": UNAVAILABLE,
     "audit.dead_letters.UnknownLetter": BAD_DATA,
     "audit.database.AuditRefused": BAD_CONFIGURATION,
+    "audit.export.ExportRefused": USAGE,
+    "audit.export_file.ExportUnreadable": BAD_DATA,
+    "audit.ranges.RangeRefused": USAGE,
+    "audit.republish.RepublishRefused": USAGE,
     "audit.output_log.TopicMissing": BAD_CONFIGURATION,
     "consumer.store.TryAgain": TRY_AGAIN,
     "funnel.data_folder.UpRuns": TRY_AGAIN,

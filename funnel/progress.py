@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import typer
 
@@ -41,6 +41,20 @@ def counting(what: str, unit: str) -> Iterator[Report]:
             typer.echo(f"{what}: {done:,} {unit}", err=True)
 
     yield report
+
+
+@contextmanager
+def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Takes how much is done, and of how much: that is known once the work has begun."""
+    with ExitStack() as shown:
+        report: list[Report] = []
+
+        def told(done: int, total: int) -> None:
+            if not report:
+                report.append(shown.enter_context(progress(what, total)))
+            report[0](done)
+
+        yield told
 
 
 def _lines(what: str, total: int) -> Report:

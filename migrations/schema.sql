@@ -69,6 +69,8 @@ CREATE INDEX journal_identity ON journal (identity) WHERE identity IS NOT NULL;
 CREATE INDEX journal_candidate_versions ON journal (organization_id, candidate_id, version)
     WHERE change_sequence IS NOT NULL;
 CREATE INDEX journal_dead_letters ON journal (lane, source_offset) WHERE kind = 'dead_letter';
+CREATE INDEX journal_other_arrivals ON journal (organization_id, command_id)
+    WHERE identity IS NULL AND kind IN ('command', 'reroute', 'dead_letter');
 
 -- Makes the journal's partitions for every month up to `until`; tells where they end.
 -- SECURITY DEFINER: the consumer may call it, and has no other right to create anything.
