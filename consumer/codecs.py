@@ -22,7 +22,7 @@ _GUESSED_RATIO = 8
 _NO_ROOM = "failed to write whole buffer"
 
 
-class BatchTooLarge(Exception):
+class BatchTooLarge(ValueError):
     """A record batch unpacks to more than the bound."""
 
     def __init__(self) -> None:

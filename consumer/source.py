@@ -49,7 +49,6 @@ _UNREADABLE = (
     zlib.error,
     struct.error,
     EOFError,
-    BatchTooLarge,
     ValueError,
     LookupError,
 )

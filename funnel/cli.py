@@ -39,6 +39,7 @@ MODULES = {
         "history": "The versions of a candidate: who, what, when.",
         "explain": "What became of a command.",
     },
+    "funnel.cli_doctor": {"doctor": "Look at everything; say what is wrong and what to do."},
     "funnel.cli_verify": {"verify": "Compare state, journal and output."},
     "funnel.cli_replay": {
         "export": "A range of the journal as a file.",

@@ -1,0 +1,106 @@
+"""`funnel doctor`: one command at three in the morning.
+
+Exit codes: 0 all OK, or only WARN; on FAIL 69 if a dependency does not answer, else 78 if schema,
+topics or settings are not as needed, else 70: the service itself stands still.
+"""
+
+import asyncio
+import shutil
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+from funnel import servers
+from funnel.exits import BAD_CONFIGURATION, INTERNAL, UNAVAILABLE
+from funnel.quiet import quiet_logs
+from funnel.settings import Settings, load_settings, unknown_variables
+
+if TYPE_CHECKING:
+    from audit.diagnosis import Line
+    from audit.doctor import Patient
+
+app = typer.Typer()
+
+EXITS = {None: 0, "away": UNAVAILABLE, "configuration": BAD_CONFIGURATION, "service": INTERNAL}
+DISK_SHARE_WARN, DISK_SHARE_FAIL = 0.85, 0.95
+"""Of the folder of the embedded servers: PostgreSQL stops all writes on a full disk."""
+
+
+@app.command()
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Look at everything, and say for each thing OK, WARN or FAIL, and what to do.
+
+    Changes nothing. Exit 0 without a FAIL; else 69, 78 or 70: something is away, is not as
+    needed, or stands still.
+    """
+    from audit.diagnosis import Diagnosis
+    from audit.doctor import examine
+    from consumer.tolerant import tolerate_hostile_batches
+
+    settings = load_settings()
+    quiet_logs(settings)
+    tolerate_hostile_batches()
+    diagnosis = Diagnosis(
+        lambda line: typer.echo(orjson.dumps(asdict(line)) if json else _text(line))
+    )
+    diagnosis.add(_look_around(settings))
+    asyncio.run(examine(_patient(settings), diagnosis))
+    if not json:
+        counts = dict.fromkeys(("OK", "WARN", "FAIL"), 0)
+        for line in diagnosis.lines:
+            counts[line.status] += 1
+        typer.echo(", ".join(f"{total} {status}" for status, total in counts.items()))
+    raise typer.Exit(EXITS[diagnosis.fault])
+
+
+def _patient(settings: Settings) -> "Patient":
+    from audit.doctor import Patient
+    from funnel.consume import describe
+    from migrations.runner import required_version
+    from producer.admin import check_topics
+
+    kafka = servers.kafka_options(settings)
+    return Patient(
+        database_url=servers.database_url(settings),
+        kafka=kafka,
+        topics=settings.topics,
+        partitions_total=settings.partitions_total,
+        deduplication=timedelta(days=settings.deduplication_days),
+        schema_version=required_version(),
+        cluster=lambda: describe(kafka, settings.topics),
+        topic_problems=lambda: check_topics(
+            kafka, settings.topics, partitions_total=settings.partitions_total
+        ),
+    )
+
+
+def _look_around(settings: Settings) -> "list[Line]":
+    """The settings, and the disk where the servers are our own."""
+    from audit.diagnosis import graded, ok, warn
+
+    unknown = unknown_variables()
+    lines = [
+        warn("settings", f"no such variable: {', '.join(unknown)}", "funnel config lists them")
+        if unknown
+        else ok("settings", "every variable is known")
+    ]
+    if not settings.database_url.get_secret_value() and settings.data_dir.exists():
+        disk = shutil.disk_usage(settings.data_dir)
+        lines.append(
+            graded(
+                "disk", f"{disk.free / 2**30:,.1f} GiB free in {settings.data_dir}",
+                "make room: on a full disk PostgreSQL and Kafka stop",
+                value=disk.used / disk.total, warn_at=DISK_SHARE_WARN, fail_at=DISK_SHARE_FAIL,
+            )
+        )  # fmt: skip
+    return lines
+
+
+def _text(line: "Line") -> str:
+    remedy = f"\n{'':6}{'':24}→ {line.remedy}" if line.remedy and line.status != "OK" else ""
+    return f"{line.status:5} {line.check:23} {line.said}{remedy}"
