@@ -1,7 +1,8 @@
 -- The whole schema as it stands after the newest migration, ordered for reading: the state, the
 -- journal, who owns a lane, who may do what. A test holds it equal to the sum of versions/*.sql.
 -- Roles belong to the cluster and are made by migrations: funnel_consumer, funnel_api,
--- funnel_audit, funnel_operator, all NOLOGIN. The journal's monthly partitions are made by a function, below.
+-- funnel_audit, funnel_operator, funnel_sealer, funnel_retention, all NOLOGIN. The journal's monthly
+-- partitions are made by a function, below.
 
 --------------------------------------------------------------------------------------------------
 -- The state: one row for each candidate, written only by the lane of its organization.
@@ -71,6 +72,9 @@ CREATE INDEX journal_candidate_versions ON journal (organization_id, candidate_i
 CREATE INDEX journal_dead_letters ON journal (lane, source_offset) WHERE kind = 'dead_letter';
 CREATE INDEX journal_other_arrivals ON journal (organization_id, command_id)
     WHERE identity IS NULL AND kind IN ('command', 'reroute', 'dead_letter');
+-- Finds a candidate's rows that changed nothing, for its erasure. They are few.
+CREATE INDEX journal_candidate_others ON journal (organization_id, candidate_id)
+    WHERE change_sequence IS NULL AND candidate_id IS NOT NULL;
 
 -- Makes the journal's partitions for every month up to `until`; tells where they end.
 -- SECURITY DEFINER: the consumer may call it, and has no other right to create anything.
@@ -305,6 +309,193 @@ CREATE INDEX bulk_operation_items_failed
     WHERE outcome IN ('conflict', 'not_found', 'invalid', 'cancelled');
 
 --------------------------------------------------------------------------------------------------
+-- Tamper evidence and retention.
+
+-- The chain of each lane: a link seals the rows of a range of results, or a cut, behind which the
+-- journal was dropped. `chain` is a hash over the link before and everything else in this one.
+CREATE TABLE journal_seals (
+    lane integer NOT NULL,
+    link bigint NOT NULL CHECK (link >= 1),
+    kind text NOT NULL CHECK (kind IN ('rows', 'cut')),
+    first_result bigint NOT NULL,
+    last_result bigint NOT NULL,
+    rows_total bigint NOT NULL,       -- of a cut: candidates in its checkpoint
+    last_recorded_at timestamptz NOT NULL,
+    digest bytea NOT NULL,            -- of the rows, or of the checkpoint
+    format smallint NOT NULL,         -- how the digest is made
+    sealed_at timestamptz NOT NULL,
+    chain bytea NOT NULL,
+    PRIMARY KEY (lane, link)
+);
+
+-- What the personal part of a candidate's rows is hashed with, so that nobody can guess it from
+-- its digest once both are erased.
+CREATE TABLE journal_salts (
+    organization_id uuid NOT NULL,
+    candidate_id uuid NOT NULL,
+    salt uuid NOT NULL DEFAULT gen_random_uuid(),
+    PRIMARY KEY (organization_id, candidate_id)
+);
+
+-- The salted digest of the personal part of rows that were sealed, and then erased.
+CREATE TABLE journal_erased_rows (
+    lane integer NOT NULL,
+    result_sequence bigint NOT NULL,
+    journal_sequence bigint NOT NULL,
+    personal_digest bytea NOT NULL,
+    PRIMARY KEY (lane, result_sequence, journal_sequence)
+);
+
+-- Where a lane's journal begins: a row for each lane and cut. What was recorded before `cut_at` is
+-- gone once `dropped_at` is there; until then it may be there still, as may the rest of this row.
+CREATE TABLE checkpoints (
+    lane integer NOT NULL,
+    cut_at timestamptz NOT NULL,
+    partition text NOT NULL,
+    -- the last of each that is gone
+    result_sequence bigint NOT NULL,
+    journal_sequence bigint NOT NULL,
+    change_sequence bigint NOT NULL,
+    last_recorded_at timestamptz NOT NULL,
+    written_at timestamptz,           -- since when the lane's candidates are as of this cut
+    dropped_at timestamptz,
+    PRIMARY KEY (lane, cut_at)
+);
+
+-- The state at the newest cut: each candidate whose history begins before it, at the version that
+-- it had then. Its journal goes on with the next version, or with an older one where the partition
+-- is not dropped yet. A candidate without state was erased.
+CREATE TABLE checkpoint_candidates (
+    organization_id uuid NOT NULL,
+    candidate_id uuid NOT NULL,
+    lane integer NOT NULL,
+    version bigint NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    -- the journal row that it comes from
+    result_sequence bigint NOT NULL,
+    journal_sequence bigint NOT NULL,
+    state json,
+    personal_digest bytea,            -- of the state, once that is erased
+    PRIMARY KEY (organization_id, candidate_id)
+);
+
+-- Partitions that were exported, and where to.
+CREATE TABLE journal_archives (
+    partition text PRIMARY KEY,
+    path text NOT NULL,
+    rows_total bigint NOT NULL,
+    digest text NOT NULL,
+    archived_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Called by an erasure in the transaction that blanks a candidate's rows (actor, details, change
+-- and forward become NULL), before it does so: keeps the salted digests of all that is sealed,
+-- blanks the checkpoint, and forgets the salt. The chain still verifies afterwards. What is sealed
+-- later gets a new salt, so it may be called again. Tells how many digests it kept.
+CREATE FUNCTION forget_salt(of_organization uuid, of_candidate uuid) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    salt_bytes bytea;
+    kept bigint;
+BEGIN
+    -- Sealers and checkpoints hold it shared.
+    PERFORM pg_advisory_xact_lock(hashtext('gulf-funnel.journal-salts'));
+    SELECT uuid_send(s.salt) INTO salt_bytes FROM public.journal_salts AS s
+    WHERE s.organization_id = of_organization AND s.candidate_id = of_candidate;
+    IF salt_bytes IS NULL THEN
+        RETURN 0;
+    END IF;
+    INSERT INTO public.journal_erased_rows
+        (lane, result_sequence, journal_sequence, personal_digest)
+    SELECT j.lane, j.result_sequence, j.journal_sequence,
+           sha256(salt_bytes || record_send(ROW(j.actor, j.details, j.change, j.forward)))
+    FROM (
+        SELECT * FROM public.journal AS c
+        WHERE c.organization_id = of_organization AND c.candidate_id = of_candidate
+            AND c.change_sequence IS NOT NULL
+        UNION ALL
+        SELECT * FROM public.journal AS o
+        WHERE o.organization_id = of_organization AND o.candidate_id = of_candidate
+            AND o.change_sequence IS NULL) AS j
+    WHERE j.result_sequence <= (
+        SELECT max(s.last_result) FROM public.journal_seals AS s WHERE s.lane = j.lane)
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS kept = ROW_COUNT;
+    UPDATE public.checkpoint_candidates AS c
+    SET state = NULL, personal_digest = sha256(salt_bytes || record_send(ROW(c.state)))
+    WHERE c.organization_id = of_organization AND c.candidate_id = of_candidate
+        AND c.personal_digest IS NULL;
+    DELETE FROM public.journal_salts AS s
+    WHERE s.organization_id = of_organization AND s.candidate_id = of_candidate;
+    RETURN kept;
+END
+$$;
+
+-- The journal's partitions, oldest first, each with what must be so before it may be dropped.
+CREATE FUNCTION journal_partitions() RETURNS TABLE (
+    partition text, starts_at timestamptz, ends_at timestamptz, bytes bigint, empty boolean,
+    published boolean, sealed boolean, archived boolean, checkpointed boolean)
+LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
+    WITH parts AS (
+        SELECT c.relname::text AS partition, pg_total_relation_size(c.oid) AS bytes,
+               to_date(right(c.relname::text, 7), 'YYYY_MM')::timestamp AS month
+        FROM pg_inherits AS i
+        JOIN pg_class AS c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'journal'::regclass AND c.relname ~ '^journal_\d{4}_\d\d$'
+    ), bounds AS (
+        SELECT p.partition, p.bytes, p.month AT TIME ZONE 'UTC' AS starts_at,
+               (p.month + interval '1 month') AT TIME ZONE 'UTC' AS ends_at
+        FROM parts AS p
+    )
+    SELECT b.partition, b.starts_at, b.ends_at, b.bytes, coalesce(bool_and(e.last IS NULL), true),
+           coalesce(bool_and(e.last IS NULL OR e.last <= l.published_result_sequence), true),
+           coalesce(bool_and(e.last IS NULL OR e.last <= (
+               SELECT max(s.last_result) FROM journal_seals AS s WHERE s.lane = l.lane)), true),
+           EXISTS (SELECT FROM journal_archives AS a WHERE a.partition = b.partition),
+           coalesce(bool_and(e.last IS NULL OR EXISTS (
+               SELECT FROM checkpoints AS c
+               WHERE c.lane = l.lane AND c.cut_at = b.ends_at AND c.result_sequence = e.last
+                   AND c.written_at IS NOT NULL)), true)
+    FROM bounds AS b
+    LEFT JOIN lanes AS l ON true
+    LEFT JOIN LATERAL (
+        SELECT max(j.result_sequence) AS last FROM journal AS j
+        WHERE j.lane = l.lane AND j.recorded_at >= b.starts_at AND j.recorded_at < b.ends_at
+    ) AS e ON true
+    GROUP BY b.partition, b.starts_at, b.ends_at, b.bytes
+    ORDER BY b.starts_at
+$$;
+
+-- Drops the oldest partition as a whole. Refuses unless everything in it is older than
+-- deduplication reaches back, published, sealed, part of a checkpoint and, if asked for, archived.
+CREATE FUNCTION drop_journal_partition(
+    of_partition text, horizon interval, archive_needed boolean
+) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    p record;
+    refusal text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('gulf-funnel.journal-partitions'));
+    SELECT * INTO p FROM public.journal_partitions() AS o LIMIT 1;
+    refusal := CASE
+        WHEN p.partition IS DISTINCT FROM of_partition THEN 'not_oldest'
+        WHEN p.ends_at > clock_timestamp() - greatest(horizon, interval '1 day') THEN 'too_young'
+        WHEN NOT p.published THEN 'unpublished'
+        WHEN NOT p.sealed THEN 'unsealed'
+        WHEN archive_needed AND NOT p.archived AND NOT p.empty THEN 'not_archived'
+        WHEN NOT p.checkpointed THEN 'no_checkpoint'
+    END;
+    IF refusal IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = refusal;
+    END IF;
+    EXECUTE format('DROP TABLE public.%I', of_partition);
+    UPDATE public.checkpoints AS c SET dropped_at = clock_timestamp()
+    WHERE c.cut_at = p.ends_at AND c.dropped_at IS NULL;
+END
+$$;
+
+--------------------------------------------------------------------------------------------------
 -- What the API reads, each in one round trip, with the rights of its caller. The organization is
 -- named in a statement of its own: within one, row-level security may look before it is named.
 
@@ -396,11 +587,24 @@ GRANT SELECT ON candidates, journal, lanes, dead_letters, consumers, redrives TO
 
 REVOKE ALL ON FUNCTION journal_row_at(integer, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION journal_row_at(integer, bigint) TO funnel_operator, funnel_audit;
-GRANT USAGE ON SCHEMA public TO funnel_operator;
+GRANT USAGE ON SCHEMA public TO funnel_operator, funnel_sealer, funnel_retention;
 GRANT SELECT ON journal, lanes, consumers, dead_letters, redrives TO funnel_operator;
 GRANT INSERT ON redrives TO funnel_operator;
 GRANT UPDATE (sent_lane, sent_offset, outcome, reason, ended_lane, ended_sequence, ended_at)
     ON redrives TO funnel_operator;
+
+REVOKE ALL ON FUNCTION forget_salt(uuid, uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION journal_partitions() FROM PUBLIC;
+REVOKE ALL ON FUNCTION drop_journal_partition(text, interval, boolean) FROM PUBLIC;
+GRANT SELECT ON journal, lanes, journal_erased_rows TO funnel_sealer, funnel_retention;
+GRANT SELECT, INSERT ON journal_seals, journal_salts TO funnel_sealer;
+GRANT SELECT, INSERT ON journal_seals, journal_archives TO funnel_retention;
+GRANT SELECT ON journal_salts TO funnel_retention;
+GRANT SELECT, INSERT, UPDATE ON checkpoints, checkpoint_candidates TO funnel_retention;
+GRANT EXECUTE ON FUNCTION journal_partitions() TO funnel_retention, funnel_audit;
+GRANT EXECUTE ON FUNCTION drop_journal_partition(text, interval, boolean) TO funnel_retention;
+GRANT SELECT ON journal_seals, journal_salts, journal_erased_rows, journal_archives, checkpoints,
+    checkpoint_candidates TO funnel_audit;
 
 -- The second wall between organizations: the API sees the one that its transaction names.
 ALTER TABLE candidates ENABLE ROW LEVEL SECURITY;
@@ -412,6 +616,8 @@ CREATE POLICY own_organization ON candidates FOR SELECT TO funnel_api
 CREATE POLICY own_organization ON journal FOR SELECT TO funnel_api
     USING (organization_id = nullif(current_setting('funnel.organization_id', true), '')::uuid);
 CREATE POLICY everything_to_operators ON journal FOR SELECT TO funnel_operator USING (true);
+CREATE POLICY everything_to_keepers ON journal FOR SELECT TO funnel_sealer, funnel_retention
+    USING (true);
 ALTER TABLE bulk_operations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE bulk_operation_chunks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE bulk_operation_items ENABLE ROW LEVEL SECURITY;
