@@ -106,7 +106,14 @@ def refuse_parameters(request: Request, *, known: Sequence[str] = ()) -> None:
 
 def candidate_id_of(request: Request) -> str:
     """The canonical id in the path, or 400."""
-    text: str = request.path_params["candidate_id"]
+    return uuid_in_path(request, "candidate_id")
+
+
+def uuid_in_path(request: Request, name: str) -> str:
+    """The canonical UUID that stands for `name` in the path, or 400."""
+    text: str = request.path_params[name]
     if _UUID.fullmatch(text) is None:
-        raise invalid_request(FieldError("/path/candidate_id", "malformed", "A UUID is required."))
+        raise invalid_request(
+            FieldError(pointer(("path", name)), "malformed", "A UUID is required.")
+        )
     return text.lower()

@@ -4,6 +4,15 @@ WAIT_S_MAX = 30  # most proxies give a silent request a minute
 WAITS_MAX = 2000  # requests waiting in one process; with one query a tick a guess at 50 ms of it
 TICK_S = 0.02  # between two looks at everything waited for: a tenth of a human's "at once"
 
+STREAMS_MAX = 500  # of server-sent events in one process; each costs a coroutine and a socket
+STREAM_TICK_S = 0.5  # between two looks at an operation: a chunk takes some 40 ms
+STREAM_BEAT_S = 15.0  # of silence: most proxies cut after 60
+STREAM_S_MAX = 900.0  # then the client comes back, perhaps to a younger process
+
+OPERATIONS_PAGE_MAX = 200  # as for candidates, CONTRACT.md 6
+OPERATIONS_PAGE = 50
+ITEMS_PAGE_MAX = 1000  # of 100 bytes each
+
 QUESTIONS_MAX = 100  # in one query of reads: 1.5 ms of it, and their answers' decoding
 
 CONNECTIONS_MAX = 4  # of one process: each kind of question has one query under way at a time

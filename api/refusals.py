@@ -24,7 +24,7 @@ _REFUSALS: Mapping[str, tuple[HTTPStatus, str]] = {
     "too_many": (HTTPStatus.BAD_REQUEST, "The filter matches too many candidates."),
     "erased": (HTTPStatus.GONE, "The candidate was erased."),
     "operation_closed": (HTTPStatus.CONFLICT, "The operation is over."),
-    "not_allowed": (HTTPStatus.FORBIDDEN, "This is not allowed."),
+    "not_allowed": (HTTPStatus.CONFLICT, "The state that it is in does not allow this."),
 }
 _TOLD = ("current_version", "fields")
 

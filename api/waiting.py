@@ -18,7 +18,10 @@ class TooManyWaits(Exception):
 
 
 class CommandWaits:
-    """All waits of this process. `run` must be running for any of them to end early."""
+    """All waits of this process. `run` must be running for any of them to end early.
+
+    `ending` is set once the process is stopping, for whatever else lasts.
+    """
 
     def __init__(self, look: Look, *, waits_max: int = WAITS_MAX) -> None:
         self._look = look
@@ -26,7 +29,7 @@ class CommandWaits:
         self._waits_max = waits_max
         self._waits: set[_Wait] = set()
         self._some = asyncio.Event()
-        self._ending = False
+        self.ending = asyncio.Event()
 
     async def status(self, key: CommandKey, *, wait_s: float) -> CommandStatus:
         """How the command stands: at once if it has ended, else when it has or time is up.
@@ -36,7 +39,7 @@ class CommandWaits:
             TooManyWaits: instead of waiting.
         """
         status = await self._now.get(key) or UNKNOWN
-        if status.ended is not None or wait_s <= 0 or self._ending:
+        if status.ended is not None or wait_s <= 0 or self.ending.is_set():
             return status
         if len(self._waits) >= self._waits_max:
             raise TooManyWaits
@@ -64,7 +67,7 @@ class CommandWaits:
 
     def end_all(self) -> None:
         """The process is stopping: answer every wait with what is known, and take no more."""
-        self._ending = True
+        self.ending.set()
         for wait in self._waits:
             wait.end()
 

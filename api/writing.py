@@ -106,7 +106,7 @@ class Writes:
         )
 
     async def write(
-        self, asked: Asked, command_type: str, data: Mapping[str, Any], places: Places
+        self, asked: Asked, command_type: str, data: dict[str, Any], places: Places
     ) -> Written:
         """Publish one command and wait for it.
 
@@ -118,11 +118,8 @@ class Writes:
             Problem: it is not valid, was refused, or cannot be published.
         """
         principal = asked.principal
-        data = {
-            "organization_id": principal.organization_id,
-            "actor": principal.user,
-            **data,
-        }
+        told = {"organization_id": principal.organization_id, "actor": principal.user}
+        data = told | data | told  # whatever a body says, the token has the last word
         self._check(command_type, data, places)
         digest = command_digest(command_type, data)
         known = await self._known(asked)

@@ -3,12 +3,13 @@
 import asyncio
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.ceiling import run_ceiling
+from bench.http_writes import api_process, run_patches
 from bench.service import (
     Latency,
     Throughput,
@@ -18,7 +19,7 @@ from bench.service import (
     run_throughput,
 )
 from bench.usual import run_usual
-from bench.workload import Workload
+from bench.workload import Update, Workload
 from contract.topics import Topics
 from migrations.runner import migrate_up
 from producer.admin import apply_topics
@@ -53,6 +54,7 @@ class Figures:
     service: Throughput
     one_lane: Throughput
     latency: Latency
+    patch: Latency
 
 
 async def run_bench(config: BenchConfig, *, report: Callable[[str], None]) -> Figures:
@@ -125,10 +127,27 @@ async def _run(
             updates=workload.updates(config.latency_total, round_number=2),
             per_second=config.latency_per_second,
         )  # fmt: skip
+        report(f"PATCH over HTTP, {config.latency_per_second:g} a second")
+        folder = Path(log.name).parent / "api"
+        async with api_process(
+            folder, database_url=database_url,
+            bootstrap_servers=servers.kafka_bootstrap_servers, topics=topics, log=log,
+        ) as url:  # fmt: skip
+            patch = await run_patches(
+                url, folder, per_second=config.latency_per_second,
+                updates=_first_of_each(
+                    workload.updates(2 * config.latency_total, round_number=9)
+                )[: config.latency_total],
+            )  # fmt: skip
     return Figures(
         config=config, usual=usual, ceilings=ceilings, service=service, one_lane=one_lane,
-        latency=latency,
+        latency=latency, patch=patch,
     )  # fmt: skip
+
+
+def _first_of_each(updates: Sequence[Update]) -> list[Update]:
+    """No two of one candidate: each may be under way while any other is."""
+    return [update for update in updates if update.seen_version == 1]
 
 
 async def _prepare(
@@ -170,6 +189,11 @@ def table(figures: Figures) -> str:
             f"latency at {config.latency_per_second:g} commands/s",
             f"p50 {figures.latency.p50_ms:.0f} ms",
             f"p99 {figures.latency.p99_ms:.0f} ms",
+        ),
+        (
+            f"PATCH over HTTP at {config.latency_per_second:g} a second, to its 200",
+            f"p50 {figures.patch.p50_ms:.0f} ms",
+            f"p99 {figures.patch.p99_ms:.0f} ms",
         ),
         ("CPU seconds of (c)", cpu, f"in {service.seconds:.1f} s"),
         (

@@ -7,7 +7,7 @@ SELECT lane.next_offset, (e.ended).recorded_at, (e.ended).lane, (e.ended).journa
        (e.ended).version, (e.ended).previous_version, (e.ended).digest,
        convert_to((e.ended).details::text, 'UTF8') AS details,
        convert_to((e.ended).change::text, 'UTF8') AS change, (e.ended).traceparent,
-       (e.ended).tracestate, (e.ended).builder
+       (e.ended).tracestate, (e.ended).builder, (e.ended).operation_id::text
 FROM unnest($5::integer[]) WITH ORDINALITY AS asked (lane, ordinal)
 LEFT JOIN lanes AS lane ON lane.lane = asked.lane
 LEFT JOIN read_commands($1, $2, $3, $4, $5, $6) AS e ON e.ordinal = asked.ordinal

@@ -236,6 +236,25 @@ async def test_bad_input_of_others__says_where(writer: httpx2.AsyncClient) -> No
     assert pointers(no_id) == ["/path/candidate_id"]
 
 
+async def test_body_that_does_not_come__is_408(
+    writer: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.bodies.BODY_S_MAX", 0.05)
+
+    async def stalled() -> Any:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    answer = await writer.patch(
+        candidate_path(str(uuid4())),
+        content=stalled(),
+        headers={"content-type": "application/json"},
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (408, "request_timeout")
+    assert answer.headers["connection"] == "close"
+
+
 async def test_too_large_without_a_length__is_413(writer: httpx2.AsyncClient) -> None:
     async def endless() -> Any:
         while True:
