@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from audit.database import ROLE
 from audit.diagnosis import Line, fail, graded, ok, span, warn
 from audit.sqlfiles import statement
 from domain.limits import JOURNAL_MARGIN_DAYS
@@ -55,7 +56,9 @@ async def read_lanes(connection: asyncpg.Connection) -> list[LaneStanding]:
 
 async def look_at_server(connection: asyncpg.Connection, *, schema_version: str) -> list[Line]:
     """Version, schema, clock, connections, size, old transactions."""
+    await connection.execute("SET ROLE NONE")
     row = await connection.fetchrow(_SERVER)
+    await connection.execute(f"SET ROLE {ROLE}")
     if row is None:
         raise AssertionError
     return [*_server(row), *_schema(row["schema_versions"], schema_version)]

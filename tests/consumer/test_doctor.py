@@ -74,6 +74,7 @@ async def test_doctor__sees_what_a_lane_waits_for(
         assert of(well, f"lane {LANE}").status == "OK"
         assert of(well, "transactions of Kafka").status == "OK"
         assert of(well, "topics").status == "OK"
+        assert int(of(well, "connections").said.split()[0]) > PARTITIONS
         async with AIOKafkaProducer(
             **bed.kafka, transactional_id=f"{bed.topics.commands}.up"
         ) as up:
