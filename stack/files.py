@@ -3,6 +3,7 @@
 import fcntl
 import os
 import random
+import re
 import shutil
 import socket
 import time
@@ -64,6 +65,15 @@ def remembered_ports(path: Path, total: int) -> tuple[int, ...]:
         ports.append(known if known is not None and _is_free(known) else free_port(taken=ports))
     write_whole(path, " ".join(str(port) for port in ports))
     return tuple(ports)
+
+
+def cause_told(output: str) -> str:
+    """The line of a program's last words that names the cause: what it tidied up comes after it."""
+    lines = output.strip().splitlines()
+    telling = [
+        line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|error|Exception)\b", line)
+    ]
+    return (telling or lines[-1:] or [""])[0]
 
 
 def free_port(*, taken: list[int]) -> int:

@@ -14,7 +14,14 @@ import uuid
 from pathlib import Path
 
 from stack.background import BackgroundProcess
-from stack.files import build_folder, file_errors_told, locked, remembered_ports, write_whole
+from stack.files import (
+    build_folder,
+    cause_told,
+    file_errors_told,
+    locked,
+    remembered_ports,
+    write_whole,
+)
 from stack.jars import kafka_class_path
 from stack.servers import NOT_INSTALLED, Report, ServerStatus, StackError
 
@@ -205,8 +212,8 @@ def _format(folder: Path, java: list[str]) -> None:
             timeout=FORMAT_S_MAX,
         )
     except subprocess.CalledProcessError as error:
-        said = (error.stderr or error.stdout).strip().splitlines()
-        raise StackError(f"formatting Kafka failed: {said[-1] if said else error}") from error
+        said = cause_told(error.stderr or error.stdout)
+        raise StackError(f"formatting Kafka failed: {said or error}") from error
     except subprocess.TimeoutExpired as error:
         raise StackError(f"formatting Kafka took over {FORMAT_S_MAX:.0f} s") from error
 

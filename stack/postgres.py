@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path
 
 from stack.background import BackgroundProcess, command_line, memory_in_use
-from stack.files import build_folder, file_errors_told, locked, remembered_ports
+from stack.files import build_folder, cause_told, file_errors_told, locked, remembered_ports
 from stack.servers import NOT_INSTALLED, Report, ServerStatus, StackError
 
 MAJOR_VERSION = 18
@@ -218,10 +218,8 @@ def _run(command: list[str], *, user: int | None, stdin: str = "") -> str:
             extra_groups=None if user is None else [],
         ).stdout
     except subprocess.CalledProcessError as error:
-        said = (error.stderr or error.stdout).strip().splitlines()
-        raise StackError(
-            f"{Path(command[0]).name} failed: {said[-1] if said else error}"
-        ) from error
+        said = cause_told(error.stderr or error.stdout)
+        raise StackError(f"{Path(command[0]).name} failed: {said or error}") from error
     except subprocess.TimeoutExpired as error:
         raise StackError(f"{Path(command[0]).name} took over {INITDB_S_MAX:.0f} s") from error
 

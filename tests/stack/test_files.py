@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.files import build_folder, locked, remembered_ports
+from stack.files import build_folder, cause_told, locked, remembered_ports
 
 
 def test_build_folder__leaves_nothing_when_interrupted(tmp_path: Path) -> None:
@@ -45,3 +45,15 @@ def test_remembered_ports__are_the_same_next_time(tmp_path: Path) -> None:
     first = remembered_ports(tmp_path / "ports", 2)
     assert len(set(first)) == 2
     assert remembered_ports(tmp_path / "ports", 2) == first
+
+
+def test_cause_told__is_the_error_and_not_what_was_tidied_up_behind_it() -> None:
+    output = (
+        "creating directory ... ok\n"
+        "2026-01-01 FATAL:  could not create shared memory segment\n"
+        "child process exited with exit code 1\n"
+        "initdb: error: failed to remove data directory\n"
+    )
+    assert "shared memory" in cause_told(output)
+    assert cause_told("nothing special\nthe end\n") == "the end"
+    assert cause_told("") == ""
