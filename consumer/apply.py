@@ -3,21 +3,24 @@
 lock the lane → prefetch → decide → write candidates, journal → compare-and-set the lane.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple, cast
 
 import orjson
 
+from consumer.bulk import BulkWrites, inline_candidates, operator_of
 from consumer.decode import Batch, DeadLetter, Item, Reroute
 from consumer.store import Connection, LaneStore
+from consumer.units import Place, item_rows
 from contract.dead_letters import redrive_of
 from contract.events import event_id
 from contract.journal import JournalRow, Kind, timestamp_text
 from contract.lanes import Hook, LaneRow, Published
 from contract.record import pack
 from contract.topics import Topics
-from domain.commands import UpdateCandidate
+from domain.candidate import CandidateState
+from domain.commands import BulkUpdateCandidates, Command, CreateCandidate, UpdateCandidate
 from domain.decide import (
     CandidateKey,
     Change,
@@ -28,6 +31,7 @@ from domain.decide import (
     decide,
 )
 from domain.limits import MERGE_VERSIONS_MAX
+from domain.verdicts import InlineBulk
 
 _SETTLED_LATE_MAX = timedelta(days=1)
 """How far a sender's clock may run ahead before an old UUIDv7 could slip past deduplication."""
@@ -44,39 +48,49 @@ class Apply:
     """Settles batches of one deployment. Holds settings only."""
 
     def __init__(
-        self, store: LaneStore, *, topics: Topics, deduplication: timedelta, hook: Hook
+        self,
+        store: LaneStore,
+        bulk: BulkWrites,
+        *,
+        topics: Topics,
+        deduplication: timedelta,
+        hook: Hook,
     ) -> None:
         self._store = store
+        self._bulk = bulk
         self._results_topic = topics.results
         self._deduplication = deduplication
         self._hook = hook
 
     async def prepare(
-        self, connection: Connection, lane: LaneRow, batch: Batch, published: Published
+        self,
+        connection: Connection,
+        lane: LaneRow,
+        published: Published,
+        *,
+        batch: Batch,
+        isolating: bool = False,
     ) -> Attempt:
         """Everything of the transaction but BEGIN and COMMIT. `lane` is locked.
+
+        Args:
+            isolating: find the candidates of bulk commands that the database refuses first.
 
         Raises:
             DataRefused: PostgreSQL does not take a candidate.
             TryAgain: a guard did not hold.
         """
         submissions = [item.meaning for item in batch.items if isinstance(item.meaning, Submission)]
-        snapshot = await self._prefetch(connection, lane, submissions)
+        snapshot = await self._prefetch(connection, lane, submissions, bulk=batch.bulk)
         self._hook("after_prefetch")
-        sequences = range(lane.result_sequence + 1, lane.result_sequence + len(batch.items) + 1)
-        decision = decide(
-            submissions,
-            snapshot,
-            lane=lane.lane,
-            result_sequences=[
-                sequence
-                for sequence, item in zip(sequences, batch.items, strict=True)
-                if isinstance(item.meaning, Submission)
-            ],
-            recorded_at=lane.recorded_at,
-            recorded_at_text=timestamp_text(lane.recorded_at),
-            deduplication_horizon=self._deduplication,
-        )
+        decision = self._decide(lane, batch, submissions, snapshot)
+        if isolating:
+            refused = await self._store.refused(connection, decision.updated, lane.recorded_at)
+            snapshot = snapshot._replace(refused=refused)
+            decision = self._decide(lane, batch, submissions, snapshot)
+        if batch.bulk:
+            decision = await self._bulk.write(connection, lane, batch.items, decision)
+            self._hook("after_write_operations")
         rows = self._rows(lane, batch.items, decision)
         after = _advanced(lane, batch, rows, published)
         self._hook("after_decide")
@@ -92,8 +106,35 @@ class Apply:
         await self._store.advance(connection, lane, after)
         return Attempt(rows, after)
 
+    def _decide(
+        self,
+        lane: LaneRow,
+        batch: Batch,
+        submissions: Sequence[Submission],
+        snapshot: Snapshot,
+    ) -> Decision:
+        sequences = range(lane.result_sequence + 1, lane.result_sequence + len(batch.items) + 1)
+        return decide(
+            submissions,
+            snapshot,
+            lane=lane.lane,
+            result_sequences=[
+                sequence
+                for sequence, item in zip(sequences, batch.items, strict=True)
+                if isinstance(item.meaning, Submission)
+            ],
+            recorded_at=lane.recorded_at,
+            recorded_at_text=timestamp_text(lane.recorded_at),
+            deduplication_horizon=self._deduplication,
+        )
+
     async def _prefetch(
-        self, connection: Connection, lane: LaneRow, submissions: Sequence[Submission]
+        self,
+        connection: Connection,
+        lane: LaneRow,
+        submissions: Sequence[Submission],
+        *,
+        bulk: bool,
     ) -> Snapshot:
         if not submissions:
             return Snapshot({}, {}, {})
@@ -104,30 +145,16 @@ class Apply:
             until=lane.recorded_at,
         )
         commands = [s.command for s in submissions if s.command is not None]
-        keys = {(command.organization_id, command.candidate_id) for command in commands}
+        keys, merging = _named_in_bulk(commands) if bulk else _named(commands)
+        operations = await self._bulk.named(connection, lane, submissions) if bulk else {}
         if not keys:
-            return Snapshot(settled, {}, {})
+            return Snapshot(settled, {}, {}, operations)
         candidates = await self._store.candidates(connection, list(keys))
-        ranges: dict[CandidateKey, int] = {}
-        for command in commands:
-            key = (command.organization_id, command.candidate_id)
-            if not isinstance(command, UpdateCandidate) or key not in candidates:
-                continue
-            expected = command.expected_version
-            version = candidates[key]["version"]
-            if command.on_conflict == "merge" and expected is not None and expected < version:
-                after = max(expected, version - MERGE_VERSIONS_MAX)
-                ranges[key] = min(after, ranges.get(key, after))
-        if not ranges:
-            return Snapshot(settled, candidates, {})
-        history = await self._store.history(
-            connection,
-            [(*key, after, candidates[key]["version"]) for key, after in ranges.items()],
-        )
-        return Snapshot(settled, candidates, history)
+        history = await merge_history(self._store, connection, candidates, merging)
+        return Snapshot(settled, candidates, history, operations)
 
     def _rows(self, lane: LaneRow, items: Sequence[Item], decision: Decision) -> list[JournalRow]:
-        """One row for each item, numbered behind the lane's last."""
+        """One row for each item and each candidate changed in bulk, behind the lane's last."""
         verdicts = iter(decision.verdicts)
         now = timestamp_text(lane.recorded_at)
         change_sequence = lane.change_sequence
@@ -137,8 +164,21 @@ class Apply:
                 rows.append(_set_aside(lane, index, item, item.meaning))
                 continue
             verdict = next(verdicts)
+            if isinstance(verdict.bulk, InlineBulk) and not verdict.bulk.order.dry_run:
+                place = Place(
+                    lane, 0, lane.result_sequence + index, change_sequence + 1, item.offset
+                )
+                operator = operator_of(item, verdict.bulk.operation_id)
+                changed = item_rows(place, operator, verdict.bulk.items)
+                rows += changed
+                change_sequence += len(changed)
             change_sequence += verdict.change is not None
             rows.append(self._settled(lane, index, item, verdict, change_sequence, now))
+        if len(rows) > len(items):
+            return [
+                row._replace(journal_sequence=number)
+                for number, row in enumerate(rows, lane.journal_sequence + 1)
+            ]
         return rows
 
     def _settled(
@@ -177,6 +217,7 @@ class Apply:
             None,
             item.traceparent,
             item.tracestate,
+            operation_id=None if verdict.bulk is None else verdict.bulk.operation_id,
         )
 
     def _details(self, verdict: Verdict) -> bytes | None:
@@ -196,6 +237,52 @@ class Apply:
                 told["version"] = original.version
             details["original"] = told
         return orjson.dumps(details) if details else None
+
+
+_Named = tuple[set[CandidateKey], list[tuple[CandidateKey, int | None]]]
+"""The candidates of a batch, and of which versions of some it must know what came after them."""
+
+
+def _named(commands: Iterable[Command]) -> _Named:
+    singles = [c for c in commands if isinstance(c, CreateCandidate | UpdateCandidate)]
+    merging = [
+        ((c.organization_id, c.candidate_id), c.expected_version)
+        for c in singles
+        if isinstance(c, UpdateCandidate) and c.on_conflict == "merge"
+    ]
+    return {(c.organization_id, c.candidate_id) for c in singles}, merging
+
+
+def _named_in_bulk(commands: Sequence[Command]) -> _Named:
+    """Of the singles and the bulk commands among them."""
+    keys, merging = _named(commands)
+    for command in commands:
+        if isinstance(command, BulkUpdateCandidates):
+            pairs = list(inline_candidates(command))
+            keys.update(key for key, _ in pairs)
+            merging += pairs if command.on_conflict == "merge" else []
+    return keys, merging
+
+
+async def merge_history(
+    store: LaneStore,
+    connection: Connection,
+    candidates: Mapping[CandidateKey, CandidateState],
+    merging: Iterable[tuple[CandidateKey, int | None]],
+) -> dict[CandidateKey, dict[int, frozenset[str]]]:
+    """What was changed behind the expected versions of candidates that are to be merged."""
+    ranges: dict[CandidateKey, int] = {}
+    for key, expected in merging:
+        version = candidates[key]["version"] if key in candidates else 0
+        if expected is not None and expected < version:
+            after = max(expected, version - MERGE_VERSIONS_MAX)
+            ranges[key] = min(after, ranges.get(key, after))
+    if not ranges:
+        return {}
+    return await store.history(
+        connection,
+        [(*key, after, candidates[key]["version"]) for key, after in ranges.items()],
+    )
 
 
 def _change_data(item: Item, verdict: Verdict, sequence: int, now: str) -> bytes:
@@ -245,7 +332,7 @@ def _advanced(
         last_record_timestamp=last.record.timestamp,
         last_record_digest=batch.last_digest,
         journal_sequence=lane.journal_sequence + len(rows),
-        result_sequence=lane.result_sequence + len(rows),
+        result_sequence=rows[-1].result_sequence,
         change_sequence=lane.change_sequence + sum(row.change is not None for row in rows),
         published_result_sequence=max(lane.published_result_sequence, published.result_sequence),
         published_end_offset=max(lane.published_end_offset, published.end_offset),

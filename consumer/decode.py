@@ -9,7 +9,14 @@ from typing import Any, NamedTuple, Protocol
 
 from contract.envelope import Envelope, Undecodable, read_envelope
 from contract.record import RawRecord, record_digest
-from domain.commands import KNOWN_TYPES, Command, CommandParser, FieldError, InvalidCommand
+from domain.commands import (
+    BULK_TYPES,
+    KNOWN_TYPES,
+    Command,
+    CommandParser,
+    FieldError,
+    InvalidCommand,
+)
 from domain.decide import Submission
 from domain.identity import Identity, command_digest, home_lane
 from domain.outcomes import DeadLetterCode
@@ -54,11 +61,25 @@ class Item(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Records that one transaction will settle, and where the lane stands after them."""
+    """Records that one transaction will settle, and where the lane stands after them.
+
+    `bulk`: there may be bulk or control commands among them.
+    """
 
     items: list[Item]
     next_offset: int
     last_digest: bytes
+    bulk: bool = False
+
+
+def cut(batch: Batch, index: int) -> tuple[Batch, Batch]:
+    """The first `index` items, and the rest; neither may be empty."""
+    first, rest = batch.items[:index], batch.items[index:]
+    digest = record_digest(first[-1].record)
+    return (
+        Batch(first, rest[0].offset, digest, batch.bulk),
+        batch._replace(items=rest),
+    )
 
 
 class Decoder:
@@ -72,7 +93,8 @@ class Decoder:
     def decode(self, records: Sequence[KafkaRecord], next_offset: int) -> Batch:
         """The batch of these records, which must not be empty."""
         items = [self._item(record) for record in records]
-        return Batch(items, next_offset, record_digest(items[-1].record))
+        bulk = any(item.type in BULK_TYPES for item in items)
+        return Batch(items, next_offset, record_digest(items[-1].record), bulk)
 
     def _item(self, record: KafkaRecord) -> Item:
         try:

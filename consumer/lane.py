@@ -7,23 +7,34 @@ again under its lock, and decides: done, to be done again, or somebody else's.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
 from consumer.apply import Apply, Attempt
-from consumer.decode import Batch, DeadLetter, Decoder
+from consumer.background import Background
+from consumer.bulk import opens_work, parts, refusable
+from consumer.decode import Batch, DeadLetter, Decoder, cut
 from consumer.held import Held
 from consumer.metrics import LaneMetrics
 from consumer.partitions import JournalPartitions
 from consumer.ports import Outbox
 from consumer.source import FETCH_WAIT, Source, SourceAway, partitions_changed
-from consumer.store import DataRefused, JournalRefused, LaneStore, StoreAway, StoreError, TryAgain
-from contract.lanes import Hook, LaneHalted, LaneLost, LaneRow
-from contract.record import record_digest
+from consumer.store import (
+    Connection,
+    DataRefused,
+    JournalRefused,
+    LaneStore,
+    StoreAway,
+    StoreError,
+    TryAgain,
+)
+from contract.journal import JournalRow
+from contract.lanes import Hook, LaneHalted, LaneLost, LaneRow, Published
 from domain.limits import APPLY_TRIES_MAX, WATCHDOG_REBUILDS_MAX, WHOLE_BATCH_TRIES_MAX
 
 _RETRY_FIRST, _RETRY_MAX = 0.05, 2.0
@@ -34,9 +45,13 @@ _DRAIN_WITHIN = timedelta(seconds=5)
 _STOP_WITHIN = timedelta(seconds=10)
 """From the wish to stop: a batch in hand and the drain behind it, unless a server hangs."""
 
+_NO_WAIT = timedelta(0)
 _CANCEL_AGAIN = timedelta(seconds=3)
 
 T = TypeVar("T")
+
+Prepare = Callable[[Connection, LaneRow, Published], Awaitable[Attempt]]
+"""All that a lane transaction does between its lock on the lane's row and COMMIT."""
 
 log = structlog.get_logger("consumer")
 
@@ -64,6 +79,7 @@ class Lane:
         source: Callable[[], Source],
         decoder: Decoder,
         apply: Apply,
+        background: Background,
         store: LaneStore,
         partitions: JournalPartitions,
         outbox: Outbox,
@@ -78,6 +94,8 @@ class Lane:
         self._source = source()
         self._decoder = decoder
         self._apply = apply
+        self._background = background
+        self._work_open = True
         self._store = store
         self._partitions = partitions
         self._outbox = outbox
@@ -148,7 +166,7 @@ class Lane:
     async def _run_once(self, row: LaneRow) -> LaneRow:
         """One batch, from poll to offer; the lane row as it is afterwards."""
         try:
-            records = await self._source.poll(FETCH_WAIT)
+            records = await self._source.poll(_NO_WAIT if self._work_open else FETCH_WAIT)
         except SourceAway as error:
             await self._pause(str(error))
             await self._renew_source(row)
@@ -163,40 +181,74 @@ class Lane:
         if not records:
             self._read_to = self._source.position
             await self._watch(row)
-            return row
+            return await self._work_off(row)
         self._note_back()
         self._progress_at, self._rebuilds = time.monotonic(), 0
         started = time.perf_counter()
         batch = self._decoder.decode(records, self._source.position)
-        after = await self._settle(row, batch)
+        after = row
+        for part in parts(batch):
+            after = await self._settle(after, part)
+            if after.next_offset != part.next_offset:
+                break
         self._note_works()
         if after.next_offset != batch.next_offset:
             self._source.seek(after.next_offset)
         self._read_to = after.next_offset
         self._metrics.batch(records=len(records), seconds=time.perf_counter() - started)
+        return await self._work_off(after)
+
+    async def _work_off(self, row: LaneRow) -> LaneRow:
+        """A chunk of the bulk operations that are open, if any is; live batches come between."""
+        if not self._work_open or self._stopping.is_set():
+            return row
+        try:
+            after = await self._settle_whole(row, self._background.prepare, divisible=True)
+        except DataRefused:
+            after = await self._settle_whole(
+                row, partial(self._background.prepare, isolating=True), divisible=True
+            )
+        except BatchTooSlow:
+            self._background.take_less()
+            return row
+        self._work_open = after.journal_sequence != row.journal_sequence
         return after
 
     async def _settle(self, row: LaneRow, batch: Batch) -> LaneRow:
         """Apply a batch; halve it where PostgreSQL refuses data or cannot do all of it in time."""
         try:
-            return await self._settle_whole(row, batch)
+            return await self._settle_batch(row, batch)
         except (DataRefused, BatchTooSlow) as error:
             if len(batch.items) == 1:
-                item = batch.items[0]
-                refused = DeadLetter("apply_failed", f"The database refuses it ({error}).")
-                return await self._settle_whole(
-                    row, batch._replace(items=[item._replace(meaning=refused)])
-                )
-        middle = len(batch.items) // 2
-        first, rest = batch.items[:middle], batch.items[middle:]
-        between = rest[0].offset
-        row = await self._settle(row, Batch(first, between, record_digest(first[-1].record)))
-        if row.next_offset != between:
+                return await self._settle_refused(row, batch, error)
+        first, rest = cut(batch, len(batch.items) // 2)
+        row = await self._settle(row, first)
+        if row.next_offset != first.next_offset:
             return row
-        return await self._settle(row, batch._replace(items=rest))
+        return await self._settle(row, rest)
 
-    async def _settle_whole(self, row: LaneRow, batch: Batch) -> LaneRow:
+    async def _settle_refused(self, row: LaneRow, batch: Batch, error: Exception) -> LaneRow:
+        """A command alone: candidates of a bulk are set apart, or else it is a dead letter."""
+        item = batch.items[0]
+        if refusable(item):
+            try:
+                return await self._settle_batch(row, batch, isolating=True)
+            except DataRefused as again:
+                error = again
+        refused = DeadLetter("apply_failed", f"The database refuses it ({error}).")
+        return await self._settle_batch(row, batch._replace(items=[item._replace(meaning=refused)]))
+
+    async def _settle_batch(
+        self, row: LaneRow, batch: Batch, *, isolating: bool = False
+    ) -> LaneRow:
+        prepare = partial(self._apply.prepare, batch=batch, isolating=isolating)
+        return await self._settle_whole(row, prepare, divisible=len(batch.items) > 1)
+
+    async def _settle_whole(self, row: LaneRow, prepare: Prepare, *, divisible: bool) -> LaneRow:
         """One transaction, tried again until the lane row says that it happened.
+
+        Args:
+            divisible: could less be done at once, should it be too slow?
 
         Raises:
             DataRefused, BatchTooSlow: see `_settle`.
@@ -208,7 +260,7 @@ class Lane:
             attempts: list[Attempt] = []
             try:
                 await self._partitions.demand(row.recorded_at)
-                done = await _uncut(self._transact(row, batch, attempts))
+                done = await _uncut(self._transact(row, prepare, attempts))
             except TryAgain as error:
                 tries = await self._wait_turn(tries + 1, error)
             except JournalRefused as error:
@@ -219,18 +271,16 @@ class Lane:
             else:
                 if done is not None:
                     self._note_back()
-                    await self._outbox.offer(done.rows)
-                    self._metrics.settled(done.rows)
+                    await self._offer(done.rows)
                     return done.after
             current = await self._reload()
             if attempts and _same_place(current, attempts[0].after):
                 # The COMMIT whose answer was lost did happen.
-                await self._outbox.offer(attempts[0].rows)
-                self._metrics.settled(attempts[0].rows)
+                await self._offer(attempts[0].rows)
                 return attempts[0].after
             if not _same_place(current, row):
                 return current
-            if failures >= WHOLE_BATCH_TRIES_MAX and len(batch.items) > 1:
+            if failures >= WHOLE_BATCH_TRIES_MAX and divisible:
                 raise BatchTooSlow
             row = current
 
@@ -242,17 +292,24 @@ class Lane:
         await asyncio.sleep(random.uniform(0, 0.02 * 2**tries))
         return tries
 
+    async def _offer(self, rows: list[JournalRow]) -> None:
+        if not rows:
+            return
+        self._work_open = self._work_open or opens_work(rows[0])
+        await self._outbox.offer(rows)
+        self._metrics.settled(rows)
+
     async def _transact(
-        self, row: LaneRow, batch: Batch, attempts: list[Attempt]
+        self, row: LaneRow, prepare: Prepare, attempts: list[Attempt]
     ) -> Attempt | None:
         """The lane transaction; None if the row is not as this lane believes."""
         async with AsyncExitStack() as turn:
             # Before BEGIN: who waits for a turn holds neither a connection nor the lane's row.
             await turn.enter_async_context(self._turns)
-            return await self._transact_now(row, batch, attempts, turn)
+            return await self._transact_now(row, prepare, attempts, turn)
 
     async def _transact_now(
-        self, row: LaneRow, batch: Batch, attempts: list[Attempt], turn: AsyncExitStack
+        self, row: LaneRow, prepare: Prepare, attempts: list[Attempt], turn: AsyncExitStack
     ) -> Attempt | None:
         async with self._store.transaction() as connection:
             self._hook("after_begin")
@@ -261,7 +318,7 @@ class Lane:
                 raise LaneLost(self.lane)
             if not _same_place(locked, row):
                 return None
-            attempt = await self._apply.prepare(connection, locked, batch, self._outbox.published)
+            attempt = await prepare(connection, locked, self._outbox.published)
             attempts.append(attempt)
             await turn.aclose()  # what COMMIT waits for is the disk
             self._hook("before_commit")
@@ -329,6 +386,7 @@ class Lane:
                 if now != noted:
                     await self._note_published(row)
                     noted = now
+                await self._background.expire(self.lane)
                 if self._read_to is not None and self._read_to != committed:
                     await self._source.commit_offset(self._read_to)
                     committed = self._read_to

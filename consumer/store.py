@@ -229,6 +229,39 @@ class LaneStore:
         except _REFUSED as error:
             raise DataRefused(type(error).__name__) from error
 
+    async def refused(
+        self,
+        connection: Connection,
+        updated: Sequence[tuple[int, CandidateState]],
+        recorded_at: datetime,
+    ) -> frozenset[CandidateKey]:
+        """Those that PostgreSQL does not take, found by halving; nothing of it stays.
+
+        Raises:
+            TryAgain: a candidate is not as it was seen.
+        """
+        if not updated:
+            return frozenset()
+        probe = connection.transaction()
+        await probe.start()
+        try:
+            await self.write_candidates(
+                connection, created=(), updated=updated, recorded_at=recorded_at
+            )
+        except DataRefused:
+            refused = True
+        else:
+            refused = False
+        await probe.rollback()
+        if not refused:
+            return frozenset()
+        if len(updated) == 1:
+            state = updated[0][1]
+            return frozenset({(state["organization_id"], state["candidate_id"])})
+        middle = len(updated) // 2
+        first = await self.refused(connection, updated[:middle], recorded_at)
+        return first | await self.refused(connection, updated[middle:], recorded_at)
+
     async def append(self, connection: Connection, rows: Sequence[JournalRow]) -> None:
         """The journal by COPY, all rows of one instant; raw dead letters beside it.
 

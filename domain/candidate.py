@@ -24,6 +24,7 @@ from domain.fields import (
 
 __all__ = [
     "WRITABLE_FIELDS",
+    "BulkChanges",
     "CandidateState",
     "Changes",
     "NewCandidate",
@@ -82,6 +83,12 @@ def _tags_form(tags: object) -> Literal["list", "edit"] | None:
     return "edit" if isinstance(tags, dict) else None
 
 
+TagsChange = Annotated[
+    Annotated[Tags, Tag("list")] | Annotated[TagEdit, BeforeValidator(some_members), Tag("edit")],
+    Discriminator(_tags_form),
+]
+
+
 @with_config(ConfigDict(extra="forbid", strict=True, json_schema_extra={"minProperties": 1}))
 class Changes(TypedDict, total=False):
     """An RFC 7396 patch: absent keeps, null clears, a value sets; `attributes` merges by key."""
@@ -94,12 +101,19 @@ class Changes(TypedDict, total=False):
     pipeline_stage: Stage | None
     rating: Rating | None
     source: Source | None
-    tags: Annotated[
-        Annotated[Tags, Tag("list")]
-        | Annotated[TagEdit, BeforeValidator(some_members), Tag("edit")],
-        Discriminator(_tags_form),
-    ]
+    tags: TagsChange
     attributes: Attributes
+
+
+@with_config(ConfigDict(extra="forbid", strict=True, json_schema_extra={"minProperties": 1}))
+class BulkChanges(TypedDict, total=False):
+    """As `Changes`, of the fields that may be changed in bulk."""
+
+    status: Status
+    pipeline_stage: Stage | None
+    rating: Rating | None
+    source: Source | None
+    tags: TagsChange
 
 
 WRITABLE_FIELDS: tuple[str, ...] = tuple(Changes.__annotations__)

@@ -54,6 +54,7 @@ _MEANINGS: dict[str, tuple[ErrorCode, str]] = {
     "extra_forbidden": ("unknown_field", "The field is not known here."),
     "string_type": ("wrong_type", "A string is required."),
     "int_type": ("wrong_type", "An integer is required."),
+    "bool_type": ("wrong_type", "A boolean is required."),
     "list_type": ("wrong_type", "A list is required."),
     "dict_type": ("wrong_type", "An object is required."),
     "model_type": ("wrong_type", "An object is required."),

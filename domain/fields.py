@@ -140,7 +140,8 @@ def some_members(value: object) -> object:
     return few_members(value)
 
 
-def _text(characters_max: int, *, trimmed: bool = False) -> StringConstraints:
+def text(characters_max: int, *, trimmed: bool = False) -> StringConstraints:
+    """A text of 1 to so many characters, without NUL."""
     return StringConstraints(
         strip_whitespace=trimmed, min_length=1, max_length=characters_max, pattern=_NO_NUL
     )
@@ -151,19 +152,19 @@ Uuid = Annotated[
     StringConstraints(pattern=_UUID, to_lower=True),
     Field(json_schema_extra={"format": "uuid"}),
 ]
-Actor = Annotated[str, _text(ACTOR_CHARACTERS_MAX)]
+Actor = Annotated[str, text(ACTOR_CHARACTERS_MAX)]
 Version = Annotated[int, Field(ge=1, le=NUMBER_MAX)]
 
-Name = Annotated[str, _text(NAME_CHARACTERS_MAX, trimmed=True)]
+Name = Annotated[str, text(NAME_CHARACTERS_MAX, trimmed=True)]
 Email = Annotated[
     str,
-    _text(EMAIL_CHARACTERS_MAX),
+    text(EMAIL_CHARACTERS_MAX),
     AfterValidator(_normal_email),
     Field(description="A valid address; the domain is stored in lower case."),
 ]
 Phone = Annotated[
     str,
-    _text(PHONE_CHARACTERS_MAX),
+    text(PHONE_CHARACTERS_MAX),
     AfterValidator(_normal_phone),
     Field(description="A valid number without extension, best with `+`; stored as E.164."),
 ]
@@ -172,9 +173,10 @@ Status = Literal[
 ]
 Stage = Annotated[str, StringConstraints(pattern=_STAGE)]
 Rating = Annotated[int, Field(ge=0, le=RATING_MAX)]
-Source = Annotated[str, _text(SOURCE_CHARACTERS_MAX)]
+Source = Annotated[str, text(SOURCE_CHARACTERS_MAX)]
+Tag = Annotated[str, text(TAG_CHARACTERS_MAX)]
 Tags = Annotated[
-    list[Annotated[str, _text(TAG_CHARACTERS_MAX)]],
+    list[Tag],
     Field(
         fail_fast=True,  # or a list of a million numbers would be a million errors
         description="Repeats collapse.",

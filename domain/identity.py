@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
+from uuid import UUID, uuid5
 
 import orjson
 
 _UUID7 = re.compile(
     r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
 )
+
+
+_OPERATIONS = UUID("b7c04b4c-0d2a-5f0e-9d1d-5a4f2f3c6e01")
+"""The namespace of bulk operations' ids: arbitrary, never changed."""
 
 
 class Identity(NamedTuple):
@@ -42,6 +47,11 @@ class Identity(NamedTuple):
 def identity_prefix(organization_id: str, command_id: str) -> str:
     """The first 16 hex digits of the key of every command with this organization and id."""
     return _hash64(f"{organization_id}\0{command_id}").hexdigest()
+
+
+def operation_id_of(identity_key: str) -> str:
+    """The id of the bulk operation that the command with this identity key begins: a UUIDv5."""
+    return str(uuid5(_OPERATIONS, identity_key))
 
 
 def _hash64(text: str) -> "blake2b":

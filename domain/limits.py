@@ -23,6 +23,19 @@ NUMBER_MAX = 2**63 - 1
 MEMBERS_MAX = 64  # of an object of ours: none has more than 10, so a bound on errors only
 MERGE_VERSIONS_MAX = 1000  # how far back `merge` reads the journal
 
+# Bulk operations, CONTRACT.md 3 and DESIGN.md 3.
+BULK_CANDIDATE_IDS_MAX = 20_000
+BULK_FILTER_ITEMS_MAX = 200_000
+BULK_INLINE_ITEMS_MAX = 1000  # decided within a batch, in one transaction with one result
+BULK_CHUNK_ITEMS_MAX = 1000  # a unit of the journal, so as many as an inline bulk
+BULK_CHUNK_ITEMS = 500  # some 40 ms of transaction that a live batch may have to wait for
+FILTER_TEXT_CHARACTERS_MAX = 254  # the longest value there is, an e-mail address
+FILTER_VALUES_MAX = 20  # tags and attributes: each is one more condition on every row
+BULK_DIFFERENCES_MAX = 100  # what a dry run shows
+EXPIRE_ROWS_MAX = 5000  # deleted in one transaction, beside the lane's own: some 50 ms
+EXPIRE_STEPS_MAX = 10  # every few seconds: faster than operations can come
+BATCH_ITEMS_MAX = 2000  # candidates that one batch may change: several inline bulks are cut apart
+
 # The answer to an invalid command.
 ERRORS_MAX = 50  # enough to repair a command at once, and keeps a hostile one's result small
 MEMBERS_SEARCHED_MAX = 100_000  # some 50 ms; the largest valid command (a bulk) has 40,000
@@ -55,3 +68,8 @@ LANE_RETRY_SECONDS = 30  # a halted lane is looked at again: it goes on once the
 DEAD_LETTERS_KEPT_DAYS = 90  # by default: a quarter to find out, and to redrive them
 EXPIRED_LETTERS_MAX = 100  # removed at once, of up to 8 MiB each: between two heartbeats
 EXPIRE_EVERY_SECONDS = 600  # a letter may stay so much longer
+
+# Relations between them.
+assert BULK_CHUNK_ITEMS <= BULK_CHUNK_ITEMS_MAX <= BULK_INLINE_ITEMS_MAX  # noqa: S101
+assert BULK_INLINE_ITEMS_MAX + 1 < JOURNAL_READ_ROWS_MAX  # noqa: S101  a page holds a unit
+assert BULK_INLINE_ITEMS_MAX <= BATCH_ITEMS_MAX  # noqa: S101

@@ -17,10 +17,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from prometheus_client import CollectorRegistry
 
 from consumer.apply import Apply
+from consumer.background import Background
+from consumer.bulk import BulkWrites
 from consumer.decode import Decoder
 from consumer.lane import Lane
 from consumer.membership import Claim, Membership
 from consumer.metrics import ConsumerMetrics
+from consumer.operation_store import OperationStore
 from consumer.partitions import JournalPartitions
 from consumer.retention import Retention
 from consumer.service import ConsumerService
@@ -31,7 +34,7 @@ from contract.events import EventBuilder
 from contract.lanes import Hook
 from contract.topics import Topics
 from domain.commands import CommandParser
-from domain.limits import APPLYING_BATCHES_MAX, DEAD_LETTERS_KEPT_DAYS
+from domain.limits import APPLYING_BATCHES_MAX, BULK_CHUNK_ITEMS, DEAD_LETTERS_KEPT_DAYS
 from funnel.allocator import keep_freed_memory
 from funnel.crash import crash_hook
 from funnel.metrics_server import serve_metrics
@@ -64,6 +67,8 @@ class ConsumeConfig:
     lease: timedelta = timedelta(seconds=10)
     watchdog: timedelta = timedelta(seconds=30)
     batch_records_max: int = 1000
+    chunk_items: int = BULK_CHUNK_ITEMS
+    operations_retention: timedelta = timedelta(days=30)
     hook: Hook = lambda _: None
 
 
@@ -92,6 +97,8 @@ def consume_config(settings: Settings) -> ConsumeConfig:
         lease=timedelta(seconds=settings.lease_seconds),
         watchdog=timedelta(seconds=settings.watchdog_seconds),
         batch_records_max=settings.batch_records_max,
+        chunk_items=settings.bulk_chunk_items,
+        operations_retention=timedelta(days=settings.operations_retention_days),
         hook=hook,
     )
 
@@ -140,9 +147,14 @@ async def run_consumer(
         )
         metrics = ConsumerMetrics(registry)
         store = LaneStore(pool)
+        operations = OperationStore(pool, chunk_items=config.chunk_items)
         parser = CommandParser(phone_region=config.phone_region)
         apply = Apply(
-            store, topics=config.topics, deduplication=config.deduplication, hook=config.hook
+            store,
+            BulkWrites(operations, retention=config.operations_retention),
+            topics=config.topics,
+            deduplication=config.deduplication,
+            hook=config.hook,
         )
         partitions = JournalPartitions(store)
         builder = EventBuilder(config.topics, config.event_source)
@@ -161,6 +173,9 @@ async def run_consumer(
                 ),
                 decoder=Decoder(lane=claim.lane, partitions_total=partitions_total, parser=parser),
                 apply=apply,
+                background=Background(
+                    store, operations, retention=config.operations_retention, hook=config.hook
+                ),
                 store=store,
                 partitions=partitions,
                 outbox=Publisher(

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from contract.topics import Topics
-from domain.limits import DEAD_LETTERS_KEPT_DAYS
+from domain.limits import BULK_CHUNK_ITEMS, BULK_CHUNK_ITEMS_MAX, DEAD_LETTERS_KEPT_DAYS
 
 SECRETS = ("DATABASE_URL", "KAFKA_SASL_PASSWORD", "FUNNEL_WRITE_LIMIT_STORAGE")
 OTHER_VARIABLES = frozenset({"FUNNEL_TEST_STACK"})
@@ -147,6 +147,12 @@ class Settings(BaseSettings):
     deduplication_days: int = Field(35, ge=1, le=3650, validation_alias="FUNNEL_DEDUPLICATION_DAYS")
     dead_letter_days: int = Field(
         DEAD_LETTERS_KEPT_DAYS, ge=1, le=3650, validation_alias="FUNNEL_DEAD_LETTER_DAYS"
+    )
+    operations_retention_days: int = Field(
+        30, ge=1, le=3650, validation_alias="FUNNEL_OPERATIONS_RETENTION_DAYS"
+    )
+    bulk_chunk_items: int = Field(
+        BULK_CHUNK_ITEMS, ge=1, le=BULK_CHUNK_ITEMS_MAX, validation_alias="FUNNEL_BULK_CHUNK_ITEMS"
     )
     lease_seconds: float = Field(10, ge=2, le=300, validation_alias="FUNNEL_LEASE_SECONDS")
     batch_records_max: int = Field(

@@ -1,4 +1,5 @@
-"""CONTRACT.md 2 to 5 for creates and updates, one command at a time: what any batching must equal.
+"""CONTRACT.md 2 to 5 for creates, updates and small bulks, one command at a time: what any batching
+must equal.
 
 Written from the contract's words alone, with nothing of `domain`. It trusts what it is given but
 for two rules: `rating` is 0..5, a candidate has at most 50 tags.
@@ -12,6 +13,14 @@ from uuid import UUID
 HORIZON = timedelta(days=35)
 EMPTY = dict.fromkeys(("phone", "pipeline_stage", "rating", "source"))
 Json = dict[str, Any]
+BULK_WORDS = {
+    "applied": "applied",
+    "merged": "applied",
+    "unchanged": "unchanged",
+    "version_conflict": "conflict",
+    "not_found": "not_found",
+    "invalid": "invalid",
+}
 
 
 class Sent(NamedTuple):
@@ -46,12 +55,38 @@ class Model:
         self.settled[identity] = now, content, {"sequence": sequence, **told}
         return answer
 
+    def _decide_bulk(self, data: Json, now: str) -> Json:
+        """Each candidate as if it had been sent singly."""
+        if invalid(data["changes"]):
+            return rejected("invalid")
+        before = dict(self.states), list(self.journal)
+        expected = data.get("expected_versions", {})
+        single = {name: data[name] for name in ("organization_id", "changes")}
+        single["on_conflict"] = data.get("on_conflict", "reject")
+        items: dict[str, Json] = {}
+        for candidate_id in data["candidate_ids"]:
+            if candidate_id not in items:
+                version = {"expected_version": expected.get(candidate_id)}
+                update = {**single, **version, "candidate_id": candidate_id}
+                items[candidate_id] = self._decide(update, now)
+        if data.get("dry_run"):
+            self.states, self.journal = before
+        told = [BULK_WORDS[str(item.get("reason", item["outcome"]))] for item in items.values()]
+        counts = {word: told.count(word) for word in (*BULK_WORDS.values(), "cancelled", "pending")}
+        failed = {key: item["reason"] for key, item in items.items() if "reason" in item}
+        changed = counts["applied"] and not data.get("dry_run")
+        return {
+            "outcome": "applied" if changed else "unchanged",
+            "counts": {"total": len(items), **counts},
+            "failed": failed,
+        }
+
     def _decide(self, data: Json, now: str) -> Json:
+        if "candidate_ids" in data:
+            return self._decide_bulk(data, now)
         key = data["organization_id"], data["candidate_id"]
         state, fields = self.states.get(key), data.get("candidate") or data["changes"]
-        tags = fields.get("tags", [])
-        given = tags if isinstance(tags, list) else tags.get("add", [])
-        if fields.get("rating") not in (None, 0, 1, 2, 3, 4, 5) or len(given) > 50:
+        if invalid(fields):
             return rejected("invalid")
         if "candidate" in data:
             return rejected("already_exists") if state else self._write(key, None, fields, now)
@@ -96,6 +131,13 @@ class Model:
         row = {"key": key, "version": version, "previous": previous, "changed": changed}
         self.journal.append({**row, "state": self.states[key]})
         return {"outcome": outcome, "version": version, "previous_version": previous}
+
+
+def invalid(fields: Json) -> bool:
+    """The two rules that are not trusted to hold."""
+    tags = fields.get("tags", [])
+    given = tags if isinstance(tags, list) else tags.get("add", [])
+    return fields.get("rating") not in (None, 0, 1, 2, 3, 4, 5) or len(given) > 50
 
 
 def patched(name: str, old: Any, value: Any) -> Any:

@@ -17,8 +17,18 @@ from hypothesis import strategies as st
 from contract.journal import timestamp_text
 from domain.candidate import CandidateState
 from domain.commands import CommandParser, InvalidCommand
-from domain.decide import CandidateKey, Decision, Settled, Snapshot, Submission, Verdict, decide
+from domain.decide import (
+    CandidateKey,
+    Change,
+    Decision,
+    Settled,
+    Snapshot,
+    Submission,
+    Verdict,
+    decide,
+)
 from domain.identity import Identity, command_digest
+from domain.verdicts import InlineBulk
 from tests.domain.model import HORIZON, Json, Model, Sent
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -49,6 +59,21 @@ def update(
 ) -> Sent:
     ids = {"organization_id": key[0], "candidate_id": key[1], "actor": "me"}
     return Sent(command_id, sender, "candidate.update.v1", {**ids, "changes": changes, **rest})
+
+
+def bulk(
+    command_id: str,
+    changes: Json,
+    *,
+    ids: Sequence[str],
+    sender: str = "/s",
+    organization: str = ORGANIZATION,
+    **rest: Any,
+) -> Sent:
+    data = {"organization_id": organization, "actor": "me", "changes": changes}
+    return Sent(
+        command_id, sender, "candidate.bulk-update.v1", {**data, "candidate_ids": ids, **rest}
+    )
 
 
 def submission(sent: Sent) -> Submission:
@@ -99,8 +124,8 @@ class Database:
         }
         history: dict[CandidateKey, dict[int, frozenset[str]]] = {}
         for _, _, verdict, _ in self.journal:
-            if verdict.change is not None:
-                state, changed = verdict.change.state, frozenset(verdict.change.changed)
+            for change in changes_of(verdict):
+                state, changed = change.state, frozenset(change.changed)
                 key = state["organization_id"], state["candidate_id"]
                 history.setdefault(key, {})[state["version"]] = changed
         return Snapshot(settled, {k: _read(row) for k, row in self.candidates.items()}, history)
@@ -133,9 +158,22 @@ def _jsonb(value: Any) -> Any:
     return [_jsonb(item) for item in value] if isinstance(value, list) else value
 
 
+def changes_of(verdict: Verdict) -> list[Change]:
+    """What the journal gets of a verdict."""
+    if isinstance(verdict.bulk, InlineBulk):
+        kept = [] if verdict.bulk.order.dry_run else verdict.bulk.items
+        return [item.verdict.change for item in kept if item.verdict.change is not None]
+    return [verdict.change] if verdict.change is not None else []
+
+
 def told(verdict: Verdict) -> Json:
     """A verdict in the model's words."""
     details = verdict.details or {}
+    if isinstance(verdict.bulk, InlineBulk):
+        failed = {each["candidate_id"]: each["reason"] for each in details.get("failed", [])}
+        told = {"outcome": verdict.outcome, "reason": None, "counts": details["counts"]}
+        assert sum(verdict.bulk.counts[1:]) == verdict.bulk.counts.total
+        return {**told, "failed": failed}
     answer: Json = {"outcome": verdict.outcome, "reason": verdict.reason}
     if verdict.outcome in ("applied", "merged"):
         answer |= {"version": verdict.version, "previous_version": verdict.previous_version}
@@ -184,6 +222,11 @@ _TAG_EDIT = st.one_of(
     st.builds(lambda tags: {"add": tags[:2], "remove": tags[2:]}, _TAGS),
 )
 _CHANGES = st.fixed_dictionaries({}, optional=_WRITABLE | {"tags": _TAGS | _TAG_EDIT}).filter(bool)
+_BULK_CHANGES = st.fixed_dictionaries(
+    {},
+    optional={name: _WRITABLE[name] for name in ("status", "pipeline_stage", "rating", "source")}
+    | {"tags": _TAGS | _TAG_EDIT},
+).filter(bool)
 _IDS = st.sampled_from(
     ["a", "b", "c", "d", str(UUID(int=9, version=4))]
     + [uuid7(NOW - timedelta(days=days)) for days in (-1, 0, 34, 36)]
@@ -193,11 +236,27 @@ _KEYS = st.sampled_from([(o, c) for o in ORGANIZATIONS for c in CANDIDATES] + [K
 
 
 @st.composite
+def _bulks(draw: st.DrawFn, command_id: str, sender: str, organization: str) -> Sent:
+    ids = draw(st.lists(st.sampled_from(CANDIDATES), min_size=1, max_size=5))
+    versions = st.dictionaries(st.sampled_from(ids), st.integers(1, 6))
+    optional = {
+        "expected_versions": versions,
+        "on_conflict": st.sampled_from(["reject", "merge", "overwrite"]),
+        "dry_run": st.booleans(),
+    }
+    rest = draw(st.fixed_dictionaries({}, optional=optional))
+    changes = draw(_BULK_CHANGES)
+    return bulk(command_id, changes, ids=ids, sender=sender, organization=organization, **rest)
+
+
+@st.composite
 def _sent(draw: st.DrawFn) -> Sent:
     command_id, sender, key = draw(_IDS), draw(_SOURCES), draw(_KEYS)
     if draw(st.integers(0, 3)) == 0:
         person = draw(st.fixed_dictionaries({}, optional=_WRITABLE))
         return create(command_id, sender=sender, key=key, **person)
+    if draw(st.integers(0, 3)) == 0:
+        return draw(_bulks(command_id, sender, key[0]))
     rest = draw(
         st.fixed_dictionaries(
             {},
@@ -235,7 +294,7 @@ def test_decide__any_split_equals_the_model(history: list[tuple[timedelta, list[
         expected = [model.settle(sent, next(sequences), now) for sent in batch]
         answers = [{"reason": None, **answer} for answer in expected]
         assert [exact(told(verdict)) for verdict in verdicts] == [exact(a) for a in answers]
-    changes = [verdict.change for _, _, verdict, _ in database.journal if verdict.change]
+    changes = [each for _, _, verdict, _ in database.journal for each in changes_of(verdict)]
     assert [
         exact([change.previous_version, change.changed, change.state]) for change in changes
     ] == [exact([row["previous"], row["changed"], row["state"]]) for row in model.journal]

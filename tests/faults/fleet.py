@@ -125,6 +125,7 @@ class Fleet:
             "lease_seconds": 2,
             "watchdog_seconds": 30,
             "batch_records_max": 200,
+            "chunk_items": 50,
             "lane_retry_seconds": 1,
             "fail_at": None,
             "detours": {},

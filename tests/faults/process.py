@@ -42,6 +42,7 @@ async def consume() -> None:
         lease=timedelta(seconds=settings["lease_seconds"]),
         watchdog=timedelta(seconds=settings["watchdog_seconds"]),
         batch_records_max=settings["batch_records_max"],
+        chunk_items=settings["chunk_items"],
         hook=failing_at(settings["fail_at"])
         or crash_hook(
             crash_at=os.environ.get("FUNNEL_CRASH_AT"), pause_at=os.environ.get("FUNNEL_PAUSE_AT")

@@ -14,7 +14,17 @@ from tests.faults.world import World
 COMMANDS_TOTAL = 600
 TAKEOVER_POINTS = ("before_fence", "after_fence", "after_tail")
 # The sixth time: each of the four lanes has begun, and all have work in hand.
-UNDER_LOAD = [f"{point}:6" for point in CRASH_POINTS if point not in TAKEOVER_POINTS]
+BULK_POINTS = (
+    "after_write_operations",
+    "after_chunk_read",
+    "after_chunk_decide",
+    "after_chunk_candidates",
+    "after_chunk_journal",
+    "after_chunk_operation",
+)
+UNDER_LOAD = [
+    f"{point}:6" for point in CRASH_POINTS if point not in (*TAKEOVER_POINTS, *BULK_POINTS)
+]
 
 
 async def load(world: World) -> None:

@@ -1,0 +1,252 @@
+"""Bulk operations in PostgreSQL: what a lane's transactions read and write of them.
+
+Errors are translated by the transaction in which these statements run (`consumer.store`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import asyncpg
+import orjson
+
+from consumer.filter_sql import conditions
+from consumer.sqlfiles import statement
+from consumer.store import Connection, DataRefused, translated
+from domain.filters import CandidateFilter
+from domain.limits import BULK_FILTER_ITEMS_MAX
+from domain.outcomes import OperationStatus
+from domain.verdicts import BulkItem, CandidateKey, Counts, Operation, Order
+
+FILTER_WITHIN = timedelta(seconds=4)
+"""A filter that takes longer is refused: the lane and its other organizations wait meanwhile."""
+
+
+class Operator(NamedTuple):
+    """Which command an operation does, and for whom."""
+
+    organization_id: str
+    operation_id: str
+    command_id: str
+    command_source: str
+    actor: str
+    traceparent: str | None
+    tracestate: str | None
+    type: str
+
+
+class NextChunk(NamedTuple):
+    """An operation whose turn it is. `candidate_ids` are empty where only its end is left."""
+
+    operator: Operator
+    order: Order
+    status: OperationStatus
+    counts: Counts
+    differences: list[dict[str, Any]]
+    first_ordinal: int
+    candidate_ids: list[str]
+    expected_versions: list[int | None]
+
+
+class OperationStore:
+    """Statements about bulk operations; `chunk_items` is how many items a chunk has."""
+
+    def __init__(self, pool: asyncpg.Pool, *, chunk_items: int) -> None:
+        self._pool = pool
+        self._chunk_items = chunk_items
+
+    async def named(
+        self, connection: Connection, keys: Iterable[CandidateKey], *, expired: datetime
+    ) -> dict[CandidateKey, Operation]:
+        """The operations with these organizations and ids; `expired`: ended before this."""
+        organizations, ids = zip(*keys, strict=True)
+        rows = await connection.fetch(_OPERATIONS, organizations, ids, expired)
+        return {
+            (row[0], row[1]): Operation(
+                Order(orjson.loads(row[2]), row[3], row[4]),
+                row[5],
+                Counts(*row[6:14]),
+                row["ended"],
+                row["expired"],
+            )
+            for row in rows
+        }
+
+    async def insert(
+        self,
+        connection: Connection,
+        operator: Operator,
+        order: Order,
+        counts: Counts,
+        *,
+        lane: int,
+        recorded_at: datetime,
+        status: OperationStatus,
+        parent_id: str | None = None,
+        chosen: CandidateFilter | None = None,
+        differences: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """A new operation; one that is `completed` has ended already."""
+        await connection.execute(
+            _INSERT_OPERATION,
+            operator.organization_id, operator.operation_id, lane, parent_id, operator.command_id,
+            operator.command_source, operator.actor, operator.traceparent, operator.tracestate,
+            operator.type, orjson.dumps(order.changes),
+            None if chosen is None else orjson.dumps(chosen), order.on_conflict, order.dry_run,
+            status, *counts, counts.total - counts.pending,
+            None if differences is None else orjson.dumps(differences), recorded_at,
+            recorded_at if status == "completed" else None,
+        )  # fmt: skip
+
+    async def insert_items(
+        self,
+        connection: Connection,
+        done: Iterable[tuple[Operator, int, Sequence[BulkItem]]],
+    ) -> None:
+        """What became of items; the number is the ordinal of the first of them."""
+        rows = [
+            (operator.organization_id, operator.operation_id, first_ordinal + index, *_item(item))
+            for operator, first_ordinal, items in done
+            for index, item in enumerate(items)
+        ]
+        if rows:
+            await connection.execute(
+                _INSERT_ITEMS, *(list(each) for each in zip(*rows, strict=True))
+            )
+
+    async def admit_ids(
+        self,
+        connection: Connection,
+        operator: Operator,
+        candidate_ids: Sequence[str],
+        expected_versions: Mapping[str, int] | None,
+    ) -> None:
+        await connection.executemany(
+            _INSERT_CHUNK, list(self._chunks(operator, candidate_ids, expected_versions or {}))
+        )
+
+    def _chunks(
+        self, operator: Operator, candidate_ids: Sequence[str], expected: Mapping[str, int]
+    ) -> Iterator[tuple[Any, ...]]:
+        for first in range(0, len(candidate_ids), self._chunk_items):
+            ids = candidate_ids[first : first + self._chunk_items]
+            versions = [expected.get(each) for each in ids] if expected else None
+            yield operator.organization_id, operator.operation_id, first, ids, versions
+
+    async def admit_filter(
+        self,
+        connection: Connection,
+        operator: Operator,
+        chosen: CandidateFilter,
+        expected_versions: Mapping[str, int] | None,
+    ) -> int:
+        """How many candidates match; they are admitted unless they are too many.
+
+        Raises:
+            DataRefused: it takes too long to find out.
+        """
+        sql, arguments = conditions(chosen, first_argument=6)
+        await connection.execute(f"SET LOCAL statement_timeout = {_FILTER_MILLISECONDS}")
+        try:
+            total = await connection.fetchval(
+                _ADMIT_FILTER.replace("{conditions}", sql),
+                operator.organization_id,
+                operator.operation_id,
+                self._chunk_items,
+                BULK_FILTER_ITEMS_MAX,
+                expected_versions or None,
+                *arguments,
+            )
+        except asyncpg.QueryCanceledError as error:
+            raise DataRefused("the filter takes too long") from error
+        await connection.execute("SET LOCAL statement_timeout = DEFAULT")
+        return int(total)
+
+    async def admit_failed(
+        self, connection: Connection, operator: Operator, parent_id: str
+    ) -> None:
+        await connection.execute(
+            _ADMIT_FAILED,
+            operator.organization_id,
+            operator.operation_id,
+            parent_id,
+            self._chunk_items,
+        )
+
+    async def steer(
+        self,
+        connection: Connection,
+        key: CandidateKey,
+        status: OperationStatus,
+        recorded_at: datetime,
+    ) -> None:
+        await connection.execute(_STEER_OPERATION, *key, status, recorded_at)
+
+    async def next_chunk(
+        self, connection: Connection, lane: int, *, after_organization: str
+    ) -> NextChunk | None:
+        """What the lane has to do next; organizations take turns."""
+        row = await connection.fetchrow(_NEXT_CHUNK, lane, after_organization)
+        if row is None:
+            return None
+        ids = row["candidate_ids"] or []
+        return NextChunk(
+            Operator(*row[:8]),
+            Order(orjson.loads(row["changes"]), row["on_conflict"], row["dry_run"]),
+            row["status"],
+            Counts(*row[12:20]),
+            orjson.loads(row["differences"] or b"[]"),
+            row["first_ordinal"] or 0,
+            ids,
+            row["expected_versions"] or [None] * len(ids),
+        )
+
+    async def advance(
+        self,
+        connection: Connection,
+        chunk: NextChunk,
+        counts: Counts,
+        *,
+        done: int,
+        status: OperationStatus,
+        differences: Sequence[Mapping[str, Any]],
+        ended: bool,
+        recorded_at: datetime,
+    ) -> None:
+        """The operation once the first `done` items of the chunk are settled."""
+        key = chunk.operator.organization_id, chunk.operator.operation_id
+        if done:
+            await connection.execute(_SHORTEN_CHUNK, *key, chunk.first_ordinal, done)
+        await connection.execute(
+            _ADVANCE_OPERATION, *key, status, *counts[1:], counts.total - counts.pending,
+            orjson.dumps(differences) if chunk.order.dry_run else None, recorded_at,
+            recorded_at if ended else None,
+        )  # fmt: skip
+
+    async def expire(self, lane: int, retention: timedelta, *, step: int) -> int:
+        """Forget some of what ended longer ago; how many rows went."""
+        with translated():
+            return int(await self._pool.fetchval(_EXPIRE, lane, retention, step) or 0)
+
+
+def _item(item: BulkItem) -> tuple[Any, ...]:
+    """Candidate, outcome, the version that it is at now, and what a failure tells."""
+    verdict = item.verdict
+    if verdict.outcome != "rejected":
+        return item.candidate_id, item.outcome, verdict.version, None
+    details = {"reason": verdict.reason, **(verdict.details or {})}
+    return item.candidate_id, item.outcome, details.get("current_version"), orjson.dumps(details)
+
+
+_FILTER_MILLISECONDS = int(FILTER_WITHIN.total_seconds() * 1000)
+_OPERATIONS = statement("operations")
+_INSERT_OPERATION = statement("insert_operation")
+_INSERT_CHUNK = statement("insert_chunk")
+_INSERT_ITEMS = statement("insert_items")
+_ADMIT_FILTER = statement("admit_filter")
+_ADMIT_FAILED = statement("admit_failed")
+_STEER_OPERATION = statement("steer_operation")
+_NEXT_CHUNK = statement("next_chunk")
+_SHORTEN_CHUNK = statement("shorten_chunk")
+_ADVANCE_OPERATION = statement("advance_operation")
+_EXPIRE = statement("expire_operations")
