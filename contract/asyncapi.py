@@ -8,7 +8,7 @@ from typing import Any
 
 from contract import generated
 from contract.event_models import EVENTS
-from contract.events import CREATED, DEFAULT_SOURCE, SCHEMA_URI, UPDATED
+from contract.events import CREATED, DEFAULT_SOURCE, ERASED, SCHEMA_URI, UPDATED
 from contract.schemas import definitions
 from contract.topics import Topics, TopicSpec
 from domain.commands import COMMANDS
@@ -105,6 +105,7 @@ def _messages(places: dict[str, str]) -> tuple[dict[str, Any], dict[str, list[st
     for ce_type in EVENTS:
         channel = "changes" if ce_type in (CREATED, UPDATED) else "results"
         add(channel, ce_type, _binary(ce_type, places[ce_type], _event_headers(ce_type)))
+    add("changes", "tombstone", _tombstone())
     add("deadLetters", "dead-letter", _dead_letter())
     return messages, of_channel
 
@@ -151,6 +152,19 @@ def _event_headers(ce_type: str) -> dict[str, Any]:
         **_TRACE,
     }
     return _object(required, optional)
+
+
+def _tombstone() -> dict[str, Any]:
+    headers = _event_headers(ERASED)
+    for name in ("content-type", "ce_dataschema"):
+        headers["required"].remove(name)
+        del headers["properties"][name]
+    return {
+        "title": "Tombstone",
+        "summary": "The candidate was erased: forget everything about this key.",
+        "headers": headers,
+        "payload": {"type": "null"},
+    }
 
 
 def _structured(ce_type: str, place: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@ of. Absent means absent: only what is `| None` here is ever null. Fields may be 
 ignores what it does not know.
 """
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, StringConstraints, with_config
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
@@ -12,6 +12,7 @@ from contract.events import (
     COMPLETED,
     CREATED,
     DEAD_LETTERED,
+    ERASED,
     PROGRESSED,
     REROUTED,
     SETTLED,
@@ -132,6 +133,8 @@ class Settled(TypedDict):
     counts: NotRequired[Counts]
     failed: NotRequired[list[FailedItem]]
     differences: NotRequired[list[Difference]]
+    erased: NotRequired[Literal[True]]
+    """Some of this answer was about a candidate that has been erased since, and is left out."""
     sequence: Sequence
     settled_at: Time
 
@@ -249,6 +252,25 @@ class Completed(Progressed):
     """A bulk operation has ended: nothing of it is pending."""
 
 
+@with_config(_STRICT)
+class Erased(TypedDict):
+    """A candidate's data is unreadable everywhere; `command_id` is that of the erase command.
+
+    `journal_rows`, `operations` and `dead_letters` count what was emptied or removed.
+    """
+
+    organization_id: Uuid
+    candidate_id: Uuid
+    command_id: CommandId
+    command_source: CommandId
+    accepted_at: Time
+    journal_rows: Count
+    operations: Count
+    dead_letters: Count
+    sequence: Sequence
+    recorded_at: Time
+
+
 EVENTS: dict[str, Any] = {
     SETTLED: Settled,
     REROUTED: Rerouted,
@@ -257,5 +279,6 @@ EVENTS: dict[str, Any] = {
     UPDATED: Updated,
     PROGRESSED: Progressed,
     COMPLETED: Completed,
+    ERASED: Erased,
 }
 """The type of `data` of each event."""

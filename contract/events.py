@@ -22,6 +22,8 @@ CREATED = "candidate.created.v1"
 UPDATED = "candidate.updated.v1"
 PROGRESSED = "bulk-operation.progressed.v1"
 COMPLETED = "bulk-operation.completed.v1"
+ERASED = "candidate.erased.v1"
+"""On results: an erasure is done. On changes, without data: the tombstone of a candidate."""
 
 SCHEMA_URI = "urn:gulf-funnel:schema:"
 DEFAULT_SOURCE = "/gulf-funnel/candidates"
@@ -36,8 +38,12 @@ _FIXED: dict[str, tuple[_Header, ...]] = {
         ("ce_type", event_type.encode()),
         ("ce_dataschema", (SCHEMA_URI + event_type).encode()),
     )
-    for event_type in (SETTLED, REROUTED, DEAD_LETTERED, CREATED, UPDATED, PROGRESSED, COMPLETED)
-}
+    for event_type in (
+        SETTLED, REROUTED, DEAD_LETTERED, CREATED, UPDATED, PROGRESSED, COMPLETED, ERASED,
+    )
+}  # fmt: skip
+_TOMBSTONE: tuple[_Header, ...] = (("ce_specversion", b"1.0"), ("ce_type", ERASED.encode()))
+"""Of an event without data: no content type, no schema."""
 
 
 class OutputRecord(NamedTuple):
@@ -61,20 +67,24 @@ class EventBuilder:
     def records(self, row: JournalRow) -> list[OutputRecord]:
         """Everything that this row publishes: what goes to results first, if anything does."""
         match row.kind:
-            case "command" if row.change is not None:
+            case "command" if row.change_sequence is not None:
                 return [self.result(row), self.change(row)]
             case "command":
                 return [self.result(row)]
             case "reroute":
-                return [self._rerouted(row), self._rerouted_command(row)]
+                notice, sent_on = self._rerouted(row), self._rerouted_command
+                return [notice] if row.forward is None else [notice, sent_on(row)]
             case "dead_letter":
-                return [self.dead_lettered(row), self._dead_letter(row)]
+                notice, kept = self.dead_lettered(row), self._dead_letter
+                return [notice] if row.forward is None else [notice, kept(row)]
             case "item":
                 return [self.change(row)]
             case "progress":
                 return [self._operation_news(row, PROGRESSED)]
             case "completed":
                 return [self._operation_news(row, COMPLETED)]
+            case "erased":
+                return [self._erased(row)]
 
     def result(self, row: JournalRow) -> OutputRecord:
         """`candidate.command.settled.v1`, the one result of a command."""
@@ -102,15 +112,22 @@ class EventBuilder:
         return self._on_results(row, SETTLED, orjson.dumps(data))
 
     def change(self, row: JournalRow) -> OutputRecord:
-        """`candidate.created.v1` or `candidate.updated.v1`, one new version of a candidate."""
-        event_type = CREATED if row.previous_version is None else UPDATED
+        """`candidate.created.v1` or `candidate.updated.v1`, one new version of a candidate.
+
+        Where the row has no data: the tombstone, of the erasure itself or in place of what it made
+        unreadable.
+        """
         sequence = row.change_sequence or 0
+        if row.change is None:
+            fixed = _TOMBSTONE
+        else:
+            fixed = _FIXED[CREATED if row.previous_version is None else UPDATED]
         return OutputRecord(
             self._topics.changes,
             row.lane,
             f"{row.organization_id}/{row.candidate_id}".encode(),
             row.change,
-            self._headers(row, event_type, self._topics.changes, sequence),
+            self._headers(row, fixed, self._topics.changes, sequence),
             _milliseconds(row.recorded_at),
         )
 
@@ -125,6 +142,18 @@ class EventBuilder:
             "recorded_at": timestamp_text(row.recorded_at),
         }
         return self._on_results(row, event_type, orjson.dumps(data))
+
+    def _erased(self, row: JournalRow) -> OutputRecord:
+        data: dict[str, Any] = {
+            "organization_id": row.organization_id,
+            "candidate_id": row.candidate_id,
+            "command_id": row.command_id,
+            "command_source": row.command_source,
+            **orjson.loads(row.details or b"{}"),
+            "sequence": row.result_sequence,
+            "recorded_at": timestamp_text(row.recorded_at),
+        }
+        return self._on_results(row, ERASED, orjson.dumps(data))
 
     def _rerouted(self, row: JournalRow) -> OutputRecord:
         data = self._notice_data(row) | {"from_partition": row.lane}
@@ -195,15 +224,15 @@ class EventBuilder:
             row.lane,
             row.organization_id.encode() if row.organization_id else None,
             value,
-            self._headers(row, event_type, self._topics.results, row.result_sequence),
+            self._headers(row, _FIXED[event_type], self._topics.results, row.result_sequence),
             _milliseconds(row.recorded_at),
         )
 
     def _headers(
-        self, row: JournalRow, event_type: str, topic: str, sequence: int
+        self, row: JournalRow, fixed: tuple[_Header, ...], topic: str, sequence: int
     ) -> list[_Header]:
         headers = [
-            *_FIXED[event_type],
+            *fixed,
             self._source,
             ("ce_id", event_id(topic, row.lane, sequence).encode()),
             ("ce_time", timestamp_text(row.recorded_at).encode()),

@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 BUILDER = 1
 """The version of `contract.events` that new rows are built with."""
 
-Kind = Literal["command", "reroute", "dead_letter", "item", "progress", "completed"]
-"""`item`: one candidate changed by a bulk operation; `progress` and `completed`: news of one."""
+Kind = Literal["command", "reroute", "dead_letter", "item", "progress", "completed", "erased"]
+"""`item`: one candidate changed by a bulk operation; `progress` and `completed`: news of one;
+`erased`: the deferred part of an erasure is done."""
 
 
 class JournalRow(NamedTuple):
@@ -21,8 +22,8 @@ class JournalRow(NamedTuple):
 
     Rows with one `result_sequence` are a unit, which its last row closes. `details` is a JSON
     object with what only some results carry; `change` is the data of the change event as
-    published; `forward` is a packed source record (reroutes; for dead letters it is kept in
-    `dead_letters`).
+    published, None beside a `change_sequence` where it is a tombstone or was erased; `forward` is
+    a packed source record (reroutes, unless erased; for dead letters it is kept in `dead_letters`).
     """
 
     recorded_at: datetime

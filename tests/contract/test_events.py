@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from contract.events import EventBuilder, OutputRecord
 from contract.journal import BUILDER, JournalRow
 from contract.record import SourceRecord, pack
+from contract.schemas import adapter
 from contract.topics import OUTPUT_MESSAGE_BYTES_MAX, Topics
 
 TOPICS = Topics("test.")
@@ -288,3 +289,39 @@ def test_topics__names_partitions_and_configs() -> None:
     }  # fmt: skip
     lag = specs["p.candidates.changes.v1"]["min.compaction.lag.ms"]
     assert lag == str(7 * 24 * 3600 * 1000)
+
+
+def test_tombstone__of_an_erasure_and_in_place_of_what_was_erased() -> None:
+    erasure = row(
+        command_type="candidate.erase.v1", outcome="accepted", change_sequence=9,
+    )  # fmt: skip
+    for erased in (erasure, changed()._replace(change=None)):
+        _, tombstone = BUILD(erased)
+        headers = dict(tombstone.headers)
+        assert tombstone.key == f"{ORGANIZATION}/{CANDIDATE}".encode()
+        assert tombstone.value is None
+        assert headers["ce_type"] == b"candidate.erased.v1"
+        assert headers["ce_id"] == b"test.candidates.changes.v1/5/9"
+        assert headers["ce_sequence"] == b"%020d" % 9
+        assert headers.keys().isdisjoint({"content-type", "ce_dataschema"})
+    [item] = BUILD(changed(kind="item")._replace(change=None, outcome=None))
+    assert item.value is None
+
+
+def test_erased__tells_what_was_emptied_and_whose_command_it_was() -> None:
+    told = {
+        "accepted_at": "2026-11-23T12:00:00.000000Z", "journal_rows": 3, "operations": 1,
+        "dead_letters": 0,
+    }  # fmt: skip
+    nothing = dict.fromkeys(("outcome", "version", "previous_version"))
+    [record] = BUILD(row(kind="erased", details=orjson.dumps(told), **nothing))
+    data = orjson.loads(record.value or b"")
+    assert data.items() >= told.items()
+    assert (data["candidate_id"], data["command_id"]) == (CANDIDATE, "id-1")
+    assert adapter("candidate.erased.v1").validate_python(data) == data
+
+
+def test_rerouted__of_an_erased_candidate_is_the_notice_alone() -> None:
+    rerouted = set_aside("reroute", SourceRecord(None, b"{}", (), 1), to_partition=2)
+    [notice] = BUILD(rerouted._replace(forward=None))
+    assert dict(notice.headers)["ce_type"] == b"candidate.command.rerouted.v1"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from contract import generated
 from contract.asyncapi import asyncapi_files, document
 from contract.event_models import EVENTS, Candidate
-from contract.events import COMPLETED, PROGRESSED, SCHEMA_URI, SETTLED
+from contract.events import COMPLETED, ERASED, PROGRESSED, SCHEMA_URI, SETTLED
 from contract.schemas import TYPES, adapter, schema, schema_files
 from contract.topics import Topics
 from domain.candidate import CandidateState
@@ -76,7 +76,7 @@ async def test_event_models__real_events_are_valid_and_fully_described(
         assert set(_message(ce_type)["headers"]["required"]) <= set(headers)
         assert set(headers) <= set(_message(ce_type)["headers"]["properties"])
         seen.add(ce_type)
-    assert seen == set(EVENTS) - {PROGRESSED, COMPLETED}
+    assert seen == set(EVENTS) - {PROGRESSED, COMPLETED, ERASED}
 
 
 def test_asyncapi__command_headers_are_those_that_are_sent() -> None:
@@ -100,7 +100,7 @@ def test_asyncapi__every_type_is_a_message_on_its_topic() -> None:
     both_modes = {mode for ce_type in COMMANDS for mode in (ce_type, f"{ce_type}.structured")}
     assert set(made["channels"]["commands"]["messages"]) == both_modes
     described = {name for channel in made["channels"].values() for name in channel["messages"]}
-    assert described == both_modes | set(EVENTS) | {"dead-letter"}
+    assert described == both_modes | set(EVENTS) | {"tombstone", "dead-letter"}
 
 
 def _message(ce_type: str) -> dict[str, Any]:
