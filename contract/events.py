@@ -72,11 +72,11 @@ class EventBuilder:
             case "command":
                 return [self.result(row)]
             case "reroute":
-                notice, sent_on = self._rerouted(row), self._rerouted_command
-                return [notice] if row.forward is None else [notice, sent_on(row)]
+                notice = self._rerouted(row)
+                erased = row.forward is None
+                return [notice] if erased else [notice, self._rerouted_command(row)]
             case "dead_letter":
-                notice, kept = self.dead_lettered(row), self._dead_letter
-                return [notice] if row.forward is None else [notice, kept(row)]
+                return [self.dead_lettered(row), self._dead_letter(row)]
             case "item":
                 return [self.change(row)]
             case "progress":
