@@ -39,10 +39,13 @@ _DATABASE_REFUSES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patient:
-    """What is examined. `topic_problems` says what is wrong with the topics, a line each."""
+    """What is examined, None where nobody knows where it is.
 
-    database_url: str
-    kafka: Mapping[str, Any]
+    `topic_problems` says what is wrong with the topics, a line each.
+    """
+
+    database_url: str | None
+    kafka: Mapping[str, Any] | None
     topics: Topics
     partitions_total: int
     deduplication: timedelta
@@ -63,6 +66,8 @@ async def examine(patient: Patient, diagnosis: Diagnosis) -> None:
 
 
 async def _look_at_postgres(patient: Patient, diagnosis: Diagnosis) -> list[LaneStanding] | None:
+    if patient.database_url is None:
+        return None
     try:
         async with open_audit(patient.database_url) as connection:
             diagnosis.add(await look_at_server(connection, schema_version=patient.schema_version))
@@ -89,10 +94,11 @@ async def _look_at_postgres(patient: Patient, diagnosis: Diagnosis) -> list[Lane
 async def _look_at_kafka(
     patient: Patient, diagnosis: Diagnosis, lanes: list[LaneStanding]
 ) -> tuple[str | None, int, dict[int, CommandLog]]:
+    kafka = patient.kafka
+    if kafka is None:
+        return None, 0, {}
     try:
-        lines = await look_at_cluster(
-            patient.kafka, patient.topics, deduplication=patient.deduplication
-        )
+        lines = await look_at_cluster(kafka, patient.topics, deduplication=patient.deduplication)
         problems = await patient.topic_problems()
         diagnosis.add([*lines, *_topics(problems)])
         if any("missing" in each for each in problems):
@@ -100,7 +106,7 @@ async def _look_at_kafka(
         cluster_id, total = await patient.cluster()
         offsets = {lane.lane: lane.next_offset for lane in lanes if lane.lane < total}
         halted = {lane.lane for lane in lanes if lane.halted is not None}
-        logs = await read_command_logs(patient.kafka, patient.topics, offsets, halted=halted)
+        logs = await read_command_logs(kafka, patient.topics, offsets, halted=halted)
     except KAFKA_AWAY as error:
         diagnosis.add([
             fail("kafka", f"does not answer ({type(error).__name__})",

@@ -6,9 +6,10 @@ topics or settings are not as needed, else 70: the service itself stands still.
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import orjson
 import typer
@@ -16,11 +17,13 @@ import typer
 from funnel import servers
 from funnel.exits import BAD_CONFIGURATION, INTERNAL, UNAVAILABLE
 from funnel.quiet import quiet_logs
-from funnel.settings import Settings, load_settings, unknown_variables
+from funnel.settings import BadSettings, Settings, load_settings, unknown_variables
 
 if TYPE_CHECKING:
-    from audit.diagnosis import Line
+    from audit.diagnosis import Diagnosis, Line
     from audit.doctor import Patient
+
+T = TypeVar("T")
 
 app = typer.Typer()
 
@@ -49,7 +52,7 @@ def doctor(
         lambda line: typer.echo(orjson.dumps(asdict(line)) if json else _text(line))
     )
     diagnosis.add(_look_around(settings))
-    asyncio.run(examine(_patient(settings), diagnosis))
+    asyncio.run(examine(_patient(settings, diagnosis), diagnosis))
     if not json:
         counts = dict.fromkeys(("OK", "WARN", "FAIL"), 0)
         for line in diagnosis.lines:
@@ -58,23 +61,32 @@ def doctor(
     raise typer.Exit(EXITS[diagnosis.fault])
 
 
-def _patient(settings: Settings) -> "Patient":
+def _patient(settings: Settings, diagnosis: "Diagnosis") -> "Patient":
+    from audit.diagnosis import fail
     from audit.doctor import Patient
     from funnel.consume import describe
     from migrations.runner import required_version
     from producer.admin import check_topics
 
-    kafka = servers.kafka_options(settings)
+    def found(check: str, place: Callable[[Settings], T]) -> T | None:
+        try:
+            return place(settings)
+        except BadSettings as error:
+            diagnosis.add([fail(check, str(error), "funnel stack start, or funnel up", "away")])
+            return None
+
+    database_url = found("postgresql", servers.database_url)
+    kafka = found("kafka", servers.kafka_options)
     return Patient(
-        database_url=servers.database_url(settings),
+        database_url=database_url,
         kafka=kafka,
         topics=settings.topics,
         partitions_total=settings.partitions_total,
         deduplication=timedelta(days=settings.deduplication_days),
         schema_version=required_version(),
-        cluster=lambda: describe(kafka, settings.topics),
+        cluster=lambda: describe(kafka or {}, settings.topics),
         topic_problems=lambda: check_topics(
-            kafka, settings.topics, partitions_total=settings.partitions_total
+            kafka or {}, settings.topics, partitions_total=settings.partitions_total
         ),
     )
 
