@@ -140,11 +140,17 @@ def _bits(*parts: int) -> int:
 
 
 _CREATE = """
-INSERT INTO candidates (organization_id, candidate_id, first_name, last_name, email, phone, status,
-                        pipeline_stage, rating, source, tags, attributes, version, created_at,
-                        updated_at)
-SELECT o, c, 'First' || n, 'Last' || n, 'candidate' || n || '@example.com', '+4930' || 1000000 + n,
-       'new', 'engineering.backend', 0, 'bench', ARRAY['imported'],
-       jsonb_build_object('number', n, 'city', 'Berlin'), 1, now(), now()
-FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS k (o, c, n)
+WITH created AS (
+    INSERT INTO candidates (organization_id, candidate_id, first_name, last_name, email, phone,
+                            status, pipeline_stage, rating, source, tags, attributes, version,
+                            created_at, updated_at)
+    SELECT o, c, 'First' || n, 'Last' || n, 'candidate' || n || '@example.com',
+           '+4930' || 1000000 + n, 'new', 'engineering.backend', 0, 'bench', ARRAY['imported'],
+           jsonb_build_object('number', n, 'city', 'Berlin'), 1, now(), now()
+    FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS k (o, c, n)
+    RETURNING *)
+INSERT INTO candidate_names
+SELECT organization_id, candidate_id, created_at, folded(first_name), folded(last_name),
+       folded(email)
+FROM created
 """

@@ -23,7 +23,13 @@ NOW = datetime.now(UTC).replace(microsecond=120)  # the journal has partitions f
 PARTITIONS_TOTAL = 4
 
 _INSERT_CANDIDATE = """
-    INSERT INTO candidates SELECT * FROM jsonb_populate_record(NULL::candidates, $1::jsonb)
+    WITH created AS (
+        INSERT INTO candidates SELECT * FROM jsonb_populate_record(NULL::candidates, $1::jsonb)
+        RETURNING *)
+    INSERT INTO candidate_names
+    SELECT organization_id, candidate_id, created_at, folded(first_name), folded(last_name),
+           folded(email)
+    FROM created
 """
 _INSERT_JOURNAL = "INSERT INTO {{partition}} ({columns}) VALUES ({values})".format(
     columns=", ".join(COLUMNS),
