@@ -22,17 +22,24 @@ from starlette.responses import Response
 from api.auth import TokenVerifier
 from api.candidate_writes import add_candidate_write_routes
 from api.candidates import add_candidate_routes
+from api.change_waits import ChangeWaits
+from api.changes import add_changes_routes, change_waits
 from api.coalesce import Coalesced
 from api.commands import add_command_routes
+from api.cursors import Cursors
 from api.database import Database, DatabaseAway
 from api.dead_letters import add_dead_letter_routes
 from api.docs import add_docs_routes
 from api.gate import Admission, Scope, admission, write_admission
 from api.health import add_health_routes
+from api.history import add_history_routes
 from api.limits import CORS_PREFLIGHT_S
+from api.listing import add_list_routes
 from api.metrics import Metrics
 from api.observe import Observe
 from api.openapi import DocumentedApi
+from api.paging import ReadTools
+from api.past import past_of
 from api.ports import CommandSender, DeadLetterDesk
 from api.problems import (
     Problem,
@@ -90,6 +97,7 @@ class ApiConfig:
     sender: CommandSender
     desk: DeadLetterDesk
     parser: CommandParser
+    cursors: Cursors
     write_limit: WriteLimit
     cors_origins: Sequence[str] = ()
 
@@ -97,18 +105,21 @@ class ApiConfig:
 def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> FastAPI:
     """The application; nothing is opened before its lifespan starts.
 
-    `app.state.waits.end_all()` answers every waiting request: call it when the process is told to
-    stop, before the server waits for its requests. `/metrics` shows all of `registry`.
+    `app.state.waits.end_all()` answers every waiting request, `app.state.changes.end_all()` ends
+    every stream too: call both when the process is told to stop, before the server waits for its
+    requests. `/metrics` shows all of `registry`.
     """
     database = Database(config.database_url)
     waits = CommandWaits(partial(read_commands, database))
+    changes = change_waits(database)
     metrics = Metrics(
         registry or CollectorRegistry(),
-        waits=lambda: waits.total,
+        waits=lambda: waits.total + changes.total,
         connections=lambda: database.connections,
         kafka_away=lambda: config.sender.is_away,
     )
     admit = admission(config.verifier, "candidates:read")
+    tools = ReadTools(database, config.cursors, admit)
     candidates = Coalesced(partial(read_candidates, database))
     builder = EventBuilder(config.topics, config.event_source)
     writes = Writes(
@@ -133,7 +144,7 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         telemetry={"metrics": False, "logs": False},
-        lifespan=partial(_lifespan, database, waits),
+        lifespan=partial(_lifespan, database, waits, changes),
         middleware=[Middleware(Observe, metrics=metrics), *_cors(config.cors_origins)],
         exception_handlers={
             Problem: answer_problem,
@@ -145,12 +156,18 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         },
     )
     app.state.waits = waits
+    app.state.changes = changes
+    app.state.read_tools = tools
     add_candidate_routes(
         app,
         base_path=BASE_PATH,
         candidates=candidates,
+        past=past_of(database),
         admit=admit,
     )
+    add_list_routes(app, base_path=BASE_PATH, tools=tools)
+    add_history_routes(app, base_path=BASE_PATH, tools=tools)
+    add_changes_routes(app, base_path=BASE_PATH, tools=tools, waits=changes, builder=builder)
     add_candidate_write_routes(
         app,
         base_path=BASE_PATH,
@@ -196,14 +213,18 @@ def _cors(origins: Sequence[str]) -> list[Middleware]:
 
 
 @asynccontextmanager
-async def _lifespan(database: Database, waits: CommandWaits, _app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(
+    database: Database, waits: CommandWaits, changes: ChangeWaits, _app: FastAPI
+) -> AsyncIterator[None]:
     async with database.opened(), asyncio.TaskGroup() as tasks:
-        looking = tasks.create_task(waits.run())
+        looking = [tasks.create_task(waits.run()), tasks.create_task(changes.run())]
         try:
             yield
         finally:
             waits.end_all()
-            looking.cancel()
+            changes.end_all()
+            for each in looking:
+                each.cancel()
 
 
 async def _answer_too_many(_request: Request, _exception: TooManyWaits) -> Response:

@@ -1,10 +1,10 @@
-"""`GET /candidates/{id}`: one candidate as it is now.
+"""`GET /candidates/{id}`: one candidate as it is now, or as it was.
 
 The busiest route by far: it takes the bare request, which halves the cost of an answer.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -17,14 +17,17 @@ from starlette.routing import request_response
 
 from api.coalesce import Coalesced
 from api.gate import Admission
-from api.headers import entity_tag, none_match
-from api.openapi import UUID_SCHEMA, header, needs, problems
+from api.headers import entity_tag, if_match, none_match
 from api.problems import Problem, invalid_request
 from api.queries import CandidateKey
+from api.read_docs import GET_CANDIDATE
 from domain.candidate import CandidateState
 from domain.field_errors import FieldError, pointer
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+Past = Callable[[Request, CandidateKey], Awaitable[CandidateState | None]]
 
 
 class BareRoute(APIRoute):
@@ -40,47 +43,47 @@ def add_candidate_routes(
     *,
     base_path: str,
     candidates: Coalesced[CandidateKey, CandidateState],
+    past: Past,
     admit: Admission,
 ) -> None:
-    """Everything below `/candidates`. `admit` lets in who may read."""
+    """One candidate. `past` answers a request that has parameters; `admit` lets in who may read."""
 
     async def get_candidate(request: Request) -> Response:
-        """One candidate, with its version as ETag."""
+        """One candidate, with its version as ETag; as it was, at `version` or at `as_of`."""
         principal = await admit(request)
-        refuse_parameters(request)
-        state = await candidates.get((principal.organization_id, candidate_id_of(request)))
+        key = principal.organization_id, candidate_id_of(request)
+        state = await (past(request, key) if request.query_params else candidates.get(key))
         if state is None:
-            raise Problem(HTTPStatus.NOT_FOUND, "not_found", "Candidate not found.")
-        tag = entity_tag(state["version"])
-        if not none_match(request.headers.getlist("if-none-match"), tag):
-            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"etag": tag})
-        return Response(orjson.dumps(state), headers={"etag": tag}, media_type="application/json")
+            raise not_found()
+        return _conditional(request, state)
 
     app.router.add_api_route(
         f"{base_path}/candidates/{{candidate_id}}",
         get_candidate,
         route_class_override=BareRoute,
-        response_model=CandidateState,
-        responses={
-            200: {"headers": {"ETag": header("The version, quoted", example='"7"')}},
-            304: {"description": "Still the version that the client has"},
-            **problems(
-                HTTPStatus.BAD_REQUEST,
-                HTTPStatus.UNAUTHORIZED,
-                HTTPStatus.FORBIDDEN,
-                HTTPStatus.NOT_FOUND,
-                HTTPStatus.SERVICE_UNAVAILABLE,
-            ),
-        },
-        tags=["candidates"],
-        openapi_extra={
-            "parameters": [
-                {"name": "candidate_id", "in": "path", "required": True, "schema": UUID_SCHEMA},
-                {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},
-            ],
-            **needs("candidates:read"),
-        },
+        **GET_CANDIDATE,
     )
+
+
+def not_found() -> Problem:
+    """404, whether another organization has such a candidate or nobody."""
+    return Problem(HTTPStatus.NOT_FOUND, "not_found", "Candidate not found.")
+
+
+def _conditional(request: Request, state: CandidateState) -> Response:
+    """The candidate, or what the client's conditions make of it (RFC 9110 13.2.2)."""
+    tag = entity_tag(state["version"])
+    demanded = request.headers.getlist("if-match")
+    if demanded and not if_match(demanded, tag):
+        raise Problem(
+            HTTPStatus.PRECONDITION_FAILED,
+            "version_conflict",
+            "The candidate is at another version.",
+            headers={"etag": tag},
+        )
+    if not none_match(request.headers.getlist("if-none-match"), tag):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"etag": tag})
+    return Response(orjson.dumps(state), headers={"etag": tag}, media_type="application/json")
 
 
 def refuse_parameters(request: Request, *, known: Sequence[str] = ()) -> None:

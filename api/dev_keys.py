@@ -3,8 +3,6 @@
 Only this user can read the file. Processes that start at once end up with the same key.
 """
 
-import os
-import secrets
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from api.auth import Algorithm, PublicKey, TokenVerifier
+from api.key_files import create_once
 
 ALGORITHM: Algorithm = "ES256"
 ISSUER = "urn:gulf-funnel:development"
@@ -78,8 +77,7 @@ def load_or_create(data_dir: Path) -> DevKeys:
         OSError: it cannot be read or made.
     """
     path = data_dir / FILE_NAME
-    if not path.exists():
-        _create(path)
+    create_once(path, _pem)
     try:
         private_key = load_pem_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -90,21 +88,7 @@ def load_or_create(data_dir: Path) -> DevKeys:
     return DevKeys(private_key, sha256(public).hexdigest()[:32])
 
 
-def _create(path: Path) -> None:
-    """Write the file elsewhere and link it in: a link, unlike a rename, replaces nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+def _pem() -> bytes:
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        return  # another process was first, and its key is everybody's
-    finally:
-        draft.unlink()

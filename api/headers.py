@@ -9,6 +9,7 @@ from api.limits import REQUEST_ID_CHARACTERS_MAX, TRACESTATE_CHARACTERS_MAX, WAI
 from domain.limits import COMMAND_ID_CHARACTERS_MAX
 
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
+_STRONG_TAG = re.compile(r'(?<!W/)("[^"]*")')
 _VERSION_TAG = re.compile(r'"([1-9][0-9]{0,17})"')
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _REQUEST_ID = re.compile(rf"[A-Za-z0-9._~:/+=@-]{{1,{REQUEST_ID_CHARACTERS_MAX}}}")
@@ -28,6 +29,17 @@ def none_match(fields: Sequence[str], tag: str) -> bool:
     """
     listed = ",".join(fields)
     return listed.strip() != "*" and tag not in _ENTITY_TAG.findall(listed)
+
+
+def if_match(fields: Sequence[str], tag: str) -> bool:
+    """Whether `If-Match` lets the request through (RFC 9110 13.1.1): strong tags only.
+
+    Args:
+        fields: the values of all lines of the field, of which there is one at least.
+        tag: of the representation that there is.
+    """
+    listed = ",".join(fields)
+    return listed.strip() == "*" or tag in _STRONG_TAG.findall(listed)
 
 
 def version_matched(fields: Sequence[str]) -> int | None:

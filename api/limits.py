@@ -15,7 +15,9 @@ ITEMS_PAGE_MAX = 1000  # of 100 bytes each
 
 QUESTIONS_MAX = 100  # in one query of reads: 1.5 ms of it, and their answers' decoding
 
-CONNECTIONS_MAX = 4  # of one process: each kind of question has one query under way at a time
+CONNECTIONS_MAX = (
+    12  # of one process: `LISTS_MAX`, and each kind of question has one query at a time
+)
 ACQUIRE_S_MAX = 1.0  # for a free connection, connecting included; then it is overload or outage
 STATEMENT_S_MAX = 2.0  # point reads take a millisecond
 RETRY_AFTER_S = 1
@@ -54,3 +56,21 @@ TRACESTATE_CHARACTERS_MAX = 512  # W3C Trace Context 3.3.1.5: what must be passe
 
 POSITION_LANE_MAX = 2**31 - 1  # what a lane's column holds
 POSITION_OFFSET_MAX = 2**63 - 1  # what Kafka counts to
+
+PAGE_ROWS_MAX = 200  # CONTRACT.md 6
+PAGE_ROWS = 50  # for who names no limit
+SET_ROWS_MAX = 2000  # candidates that pass a filter, fetched and sorted: 5 ms
+WALK_ROWS_MAX = 10_000  # candidates that one page looks at in an order: 40 to 90 ms
+WALK_ATTRIBUTES_MAX = 2500  # the same where attributes are looked into: 16 KiB each at the worst
+LISTS_MAX = 4  # lists read at once by one process: they must not starve the reads of a millisecond
+TAGS_ASKED_MAX = 20  # more than anybody combines: a guess
+ATTRIBUTES_ASKED_MAX = 10  # the same
+ATTRIBUTE_CHARACTERS_MAX = 200  # of a name and of a value that is asked for: a guess
+QUERY_CHARACTERS_MAX = 254  # of `q`: the longest e-mail address
+CURSOR_CHARACTERS_MAX = 4096  # a folded name of 200 characters, escaped and sealed, has 1700
+
+CHANGES_PAGE_ROWS = 100  # of a stream or a page without a limit: 1.7 MiB at the worst
+CHANGES_STREAM_S_MAX = 900.0  # then the client comes back with its token and `Last-Event-ID`
+CHANGES_BEAT_S = 15.0  # of a silent stream: proxies give a silent answer a minute
+CHANGES_WAITS_MAX = 2000  # waiting for changes in one process: a few KB each
+JOURNAL_SURE_DAYS = 1  # a cursor this young cannot be older than the journal, kept for months

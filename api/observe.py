@@ -59,7 +59,7 @@ class Observe:
         started = time.perf_counter()
         method = scope["method"]
         if method == "HEAD":
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", "funnel.bodiless": True}
         answer = _Answer(scope, send, self._request_id(scope), bodiless=method == "HEAD")
         try:
             await self._app(scope, receive, answer.send)

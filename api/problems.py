@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -28,6 +29,11 @@ _MEANINGS: Mapping[str, tuple[ErrorCode, str]] = {
     "missing": ("missing", "The parameter is required."),
     "string_too_short": ("too_short", "The value is too short."),
     "string_too_long": ("too_long", "The value is too long."),
+    "too_long": ("too_long", "These are too many."),
+    "literal_error": ("not_one_of", "The value is not one of those that are known here."),
+    "int_parsing": ("wrong_type", "An integer is required."),
+    "greater_than_equal": ("out_of_range", "The number is too small."),
+    "less_than_equal": ("out_of_range", "The number is too large."),
 }
 _UNFORESEEN: tuple[ErrorCode, str] = ("malformed", "The value is not acceptable.")
 
@@ -142,6 +148,12 @@ def _methods_allowed(request: Request) -> set[str]:
 async def answer_invalid(_request: Request, refusal: RequestValidationError) -> Response:
     """For parameters that FastAPI refused."""
     return invalid_request(*map(_field_error, refusal.errors()[:ERRORS_MAX])).response()
+
+
+def query_errors(refusal: ValidationError) -> list[FieldError]:
+    """What is wrong with parameters of the query that a model of ours refused."""
+    faults = refusal.errors(include_url=False, include_input=False)
+    return [_field_error({**fault, "loc": ("query", *fault["loc"])}) for fault in faults]
 
 
 def _field_error(fault: Mapping[str, Any]) -> FieldError:

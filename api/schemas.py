@@ -4,6 +4,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
+from domain.candidate import CandidateState
 from domain.outcomes import DeadLetterCode, Outcome, Reason
 
 
@@ -22,6 +23,10 @@ class OriginalDocument(TypedDict):
     outcome: Outcome
     reason: NotRequired[Reason]
     version: NotRequired[int]
+
+
+# A function call, as `from` is a keyword.
+ChangedDocument = TypedDict("ChangedDocument", {"from": Any, "to": Any})
 
 
 class CommandDocument(TypedDict):
@@ -46,6 +51,60 @@ class CommandDocument(TypedDict):
     lag: NotRequired[int]
     error_code: NotRequired[DeadLetterCode]
     recorded_at: NotRequired[str]
+
+
+class CandidatesDocument(TypedDict):
+    """A page of candidates; the end is where `next_cursor` is null."""
+
+    items: list[CandidateState]
+    next_cursor: str | None
+
+
+class StepDocument(TypedDict):
+    """One version of a candidate; `changed` is null where it is no longer known."""
+
+    version: int
+    previous_version: int | None
+    changed: dict[str, ChangedDocument] | None
+    actor: str | None
+    command_id: str | None
+    command_source: str | None
+    command_type: str | None
+    operation_id: NotRequired[str]
+    recorded_at: str
+
+
+class HistoryDocument(TypedDict):
+    """A page of a candidate's versions, newest first."""
+
+    items: list[StepDocument]
+    next_cursor: str | None
+
+
+class ChangeDocument(TypedDict):
+    """A change event in CloudEvents' JSON format; `data` is null where the candidate is erased."""
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: str
+    time: str
+    subject: str
+    sequence: str
+    dataschema: NotRequired[str]
+    datacontenttype: NotRequired[str]
+    correlationid: NotRequired[str]
+    traceparent: NotRequired[str]
+    tracestate: NotRequired[str]
+    cursor: str
+    data: dict[str, Any] | None
+
+
+class ChangesDocument(TypedDict):
+    """A page of change events, oldest first; go on after `next_cursor`."""
+
+    items: list[ChangeDocument]
+    next_cursor: str
 
 
 class HealthDocument(TypedDict):

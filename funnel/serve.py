@@ -10,6 +10,7 @@ import structlog
 import uvicorn
 from prometheus_client import CollectorRegistry
 
+from api import cursors
 from api.app import ApiConfig, create_app
 from api.rates import WriteLimit
 from domain.commands import CommandParser
@@ -41,7 +42,8 @@ async def run_api(
     """Serve on `listener` until `stopping`; it is closed then.
 
     Args:
-        settings: must say where PostgreSQL is; the development key is in their data folder.
+        settings: must say where PostgreSQL is; the development key is in their data folder, and
+            the key of cursors unless it is set.
         listener: from `bind`.
         stopping: answers what is waiting, then ends.
         ready: called once requests are answered.
@@ -64,6 +66,7 @@ async def run_api(
             sender=sender,
             desk=desk,
             parser=CommandParser(phone_region=settings.phone_region),
+            cursors=_cursors(settings),
             write_limit=WriteLimit(
                 settings.write_limit, store=settings.write_limit_storage.get_secret_value()
             ),
@@ -86,6 +89,7 @@ async def run_api(
     async def end_when_asked() -> None:
         await stopping.wait()
         app.state.waits.end_all()
+        app.state.changes.end_all()
         server.should_exit = True
 
     host, port = listener.getsockname()[:2]
@@ -97,6 +101,13 @@ async def run_api(
     finally:
         ending.cancel()
     log.info("API stopped", action="api_stopped")
+
+
+def _cursors(settings: Settings) -> cursors.Cursors:
+    """With the key that is set, else with that of the data folder."""
+    if secret := settings.cursor_key.get_secret_value():
+        return cursors.Cursors(secret)
+    return cursors.load_or_create(data_folder(settings))
 
 
 def bind(settings: Settings) -> socket.socket:

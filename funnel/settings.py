@@ -20,7 +20,12 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from contract.topics import Topics
 from domain.limits import BULK_CHUNK_ITEMS, BULK_CHUNK_ITEMS_MAX, DEAD_LETTERS_KEPT_DAYS
 
-SECRETS = ("DATABASE_URL", "KAFKA_SASL_PASSWORD", "FUNNEL_WRITE_LIMIT_STORAGE")
+SECRETS = (
+    "DATABASE_URL",
+    "KAFKA_SASL_PASSWORD",
+    "FUNNEL_WRITE_LIMIT_STORAGE",
+    "FUNNEL_CURSOR_KEY",
+)
 OTHER_VARIABLES = frozenset({"FUNNEL_TEST_STACK"})
 """Read elsewhere: no reason to warn of them."""
 
@@ -165,6 +170,7 @@ class Settings(BaseSettings):
         max_length=200,
         validation_alias="FUNNEL_CONSUMER_ID",
     )
+    cursor_key: SecretStr = Field(SecretStr(""), validation_alias="FUNNEL_CURSOR_KEY")
     metrics_port: int = Field(0, ge=0, le=65535, validation_alias="FUNNEL_METRICS_PORT")
     write_limit: str = Field(
         "100/hour",
@@ -297,7 +303,7 @@ def load_settings() -> Settings:
 def unknown_variables() -> list[str]:
     """Variables with our prefix that mean nothing: misspelt, or of another version."""
     known = {str(field.validation_alias) for field in Settings.model_fields.values()}
-    known |= OTHER_VARIABLES
+    known |= OTHER_VARIABLES | {f"{name}_FILE" for name in SECRETS}
     return sorted(name for name in os.environ if name.startswith("FUNNEL_") and name not in known)
 
 

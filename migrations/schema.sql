@@ -720,7 +720,7 @@ BEGIN
     RETURN QUERY EXECUTE page USING organization, filter, since, after_time, after_text, after_id,
         q, tags, names, walk_rows_max, page_rows;
     GET DIAGNOSTICS total = ROW_COUNT;
-    IF conditions = '' OR total = page_rows OR source NOT LIKE '%LIMIT $10' THEN
+    IF total = page_rows OR source NOT LIKE '%LIMIT $10' THEN
         RETURN;
     END IF;
     RETURN QUERY EXECUTE format(
@@ -743,7 +743,7 @@ DECLARE
     wanted bigint := wanted_version;
 BEGIN
     PERFORM set_config('funnel.organization_id', organization::text, true);
-    SELECT c INTO present FROM candidates AS c
+    SELECT c.* INTO present FROM candidates AS c
     WHERE c.organization_id = organization AND c.candidate_id = candidate;
     IF NOT FOUND THEN
         RETURN;

@@ -9,6 +9,7 @@ import httpx2
 from fastapi import FastAPI
 
 from api.app import ApiConfig, create_app
+from api.cursors import Cursors
 from api.dev_keys import DevKeys
 from api.ports import CommandToSend, DeadLettersWanted, DeskAway, SenderAway
 from api.queries import Position
@@ -55,6 +56,7 @@ def application(database_url: str, keys: DevKeys, **config: Any) -> FastAPI:
         "desk": NoDesk(),
         "parser": CommandParser(),
         "write_limit": WriteLimit("off"),
+        "cursors": Cursors("of the tests"),
     }
     return create_app(ApiConfig(**told | config))
 
@@ -91,3 +93,15 @@ def command_path(command_id: str) -> str:
 
 def all_candidates_path() -> str:
     return "/api/gulf-funnel/candidates"
+
+
+def list_path(query: str = "") -> str:
+    return f"/api/gulf-funnel/candidates?{query}"
+
+
+def history_path(candidate_id: str) -> str:
+    return f"{candidate_path(candidate_id)}/history"
+
+
+def changes_path(query: str = "") -> str:
+    return f"/api/gulf-funnel/changes?{query}"

@@ -1,5 +1,7 @@
 """The application on a fresh database, a client that reaches it in memory, and tokens for it."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -8,13 +10,14 @@ from uuid import uuid4
 import asyncpg
 import httpx2
 import pytest
+import uvicorn
 from fastapi import FastAPI
 
 from api.dev_keys import DevKeys, load_or_create
 from contract.topics import Topics
 from producer.admin import apply_topics, delete_topics
 from stack.servers import Servers
-from tests.api.asking import Token, application, client_of, running
+from tests.api.asking import Token, application, client_of, running, until
 from tests.api.rows import ORGANIZATION, Connection, Rows
 from tests.api.world import World, open_world
 from tests.conftest import PARTITIONS_TOTAL, url_of
@@ -111,3 +114,27 @@ async def client(app: FastAPI, token: Token) -> AsyncIterator[httpx2.AsyncClient
     """Asks with a valid token of `ORGANIZATION`."""
     async with client_of(app, token()) as asking:
         yield asking
+
+
+@pytest.fixture
+async def served(database_url: str, keys: DevKeys) -> AsyncIterator[tuple[FastAPI, str]]:
+    """The application behind uvicorn, and its URL."""
+    app = application(database_url, keys)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        await until(lambda: server.started)
+        yield app, f"http://127.0.0.1:{listening.getsockname()[1]}"
+        app.state.waits.end_all()
+        app.state.changes.end_all()
+        server.should_exit = True
+        await serving
+
+
+@pytest.fixture
+async def over_the_wire(
+    served: tuple[FastAPI, str], token: Token
+) -> AsyncIterator[httpx2.AsyncClient]:
+    headers = {"authorization": f"Bearer {token()}"}
+    async with httpx2.AsyncClient(base_url=served[1], headers=headers) as client:
+        yield client

@@ -52,6 +52,7 @@ class Rows:
 
     connection: Connection
     sequences: Iterator[int] = field(default_factory=lambda: count(1))
+    changes: dict[int, int] = field(default_factory=dict)
 
     async def candidate(self, **fields: Any) -> CandidateState:
         """A candidate in the state that its newest change event had."""
@@ -83,6 +84,38 @@ class Rows:
             }
             | fields
         )
+
+    async def changed(self, version: int, state: CandidateState, **fields: Any) -> JournalRow:
+        """The journal row of one version of a candidate, its change as published."""
+        previous = version - 1 or None
+        kind = "candidate.update.v1" if previous else "candidate.create.v1"
+        command_id = fields.get("command_id", f"{state['candidate_id'][-2:]}-{version}")
+        sequence = self.changes.setdefault(fields.get("lane", 0), 0) + 1
+        self.changes[fields.get("lane", 0)] = sequence
+        recorded_at = fields.get("recorded_at", NOW)
+        change = {
+            "organization_id": state["organization_id"],
+            "candidate_id": state["candidate_id"],
+            "version": version,
+            "previous_version": previous,
+            "changed": {"rating": {"from": None, "to": state["rating"]}},
+            "state": {**state, "version": version},
+            "actor": "somebody",
+            "command_id": command_id,
+            "command_source": SOURCE,
+            "sequence": sequence,
+            "recorded_at": timestamp_text(recorded_at),
+        }
+        row = {
+            "organization_id": state["organization_id"],
+            "candidate_id": state["candidate_id"],
+            "version": version,
+            "previous_version": previous,
+            "change_sequence": sequence,
+            "command_type": kind,
+            "change": orjson.dumps(change),
+        }
+        return await self.settled(command_id, **row | fields)
 
     async def dead_letter(self, **fields: Any) -> JournalRow:
         """The journal row of a dead letter of this organization."""

@@ -1,40 +1,12 @@
 """Over a real socket: what only the server in front of the application decides."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator
 
 import httpx2
-import pytest
-import uvicorn
 from fastapi import FastAPI
 
-from api.dev_keys import DevKeys
-from tests.api.asking import Token, application, candidate_path, command_path, until
+from tests.api.asking import candidate_path, command_path, until
 from tests.api.rows import CANDIDATE, Rows
-
-
-@pytest.fixture
-async def served(database_url: str, keys: DevKeys) -> AsyncIterator[tuple[FastAPI, str]]:
-    """The application behind uvicorn, and its URL."""
-    app = application(database_url, keys)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        await until(lambda: server.started)
-        yield app, f"http://127.0.0.1:{listening.getsockname()[1]}"
-        app.state.waits.end_all()
-        server.should_exit = True
-        await serving
-
-
-@pytest.fixture
-async def over_the_wire(
-    served: tuple[FastAPI, str], token: Token
-) -> AsyncIterator[httpx2.AsyncClient]:
-    headers = {"authorization": f"Bearer {token()}"}
-    async with httpx2.AsyncClient(base_url=served[1], headers=headers) as client:
-        yield client
 
 
 async def test_head_and_304__leave_the_connection_in_order(

@@ -1,0 +1,2 @@
+-- Since when the journal is kept.
+SELECT journal_kept_since()
