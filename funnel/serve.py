@@ -16,6 +16,7 @@ from api.rates import WriteLimit
 from domain.commands import CommandParser
 from funnel import servers
 from funnel.command_sender import KafkaSender
+from funnel.data_folder import data_folder
 from funnel.dead_letter_desk import Desk
 from funnel.issuers import verifier_of
 from funnel.redriving import RedriveSender

@@ -1,4 +1,5 @@
--- The newest known state of each candidate, never over a newer one.
+-- The newest known state of each candidate and what it is found by, never over a newer one.
+WITH restored AS (
 INSERT INTO candidates AS c (organization_id, candidate_id, first_name, last_name, email, phone,
                              status, pipeline_stage, rating, source, tags, attributes, version,
                              created_at, updated_at)
@@ -13,3 +14,11 @@ SET first_name = excluded.first_name, last_name = excluded.last_name, email = ex
     attributes = excluded.attributes, version = excluded.version,
     created_at = excluded.created_at, updated_at = excluded.updated_at
 WHERE c.version < excluded.version
+RETURNING organization_id, candidate_id, created_at, first_name, last_name, email)
+INSERT INTO candidate_names
+SELECT organization_id, candidate_id, created_at, folded(first_name), folded(last_name),
+       folded(email)
+FROM restored
+ON CONFLICT (organization_id, candidate_id) DO UPDATE
+SET created_at = excluded.created_at, first_name = excluded.first_name,
+    last_name = excluded.last_name, email = excluded.email
