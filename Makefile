@@ -68,6 +68,10 @@ bench: .build/installed ## Measure (ARGS are those of `funnel bench`)
 faults: .build/installed ## Random faults on own servers (MINUTES=5, SEED=, ROUNDS=)
 	@MINUTES=$(MINUTES) SEED=$(SEED) ROUNDS=$(ROUNDS) .venv/bin/python -m tests.faults.campaign
 
+.PHONY: mutants
+mutants: .build/installed ## Break each promise in a copy: do the fault tests notice? (ARGS="digest")
+	@.venv/bin/python -m tests.faults.mutants $(ARGS)
+
 .PHONY: install
 install: .build/installed ## Install everything into .venv, without running it
 	@:
