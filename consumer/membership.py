@@ -11,7 +11,7 @@ from typing import NamedTuple
 import asyncpg
 
 from consumer.sqlfiles import statement
-from consumer.store import translated
+from consumer.store import asked, translated
 from contract.lanes import LaneEnded
 
 _HEARTBEAT = statement("heartbeat")
@@ -65,7 +65,7 @@ class Membership:
 
     async def heartbeat(self) -> list[str]:
         """Renews the lease; the ids of all that are alive, sorted, this one among them."""
-        with translated():
+        async with asked(self._pool):
             rows = await self._pool.fetch(_HEARTBEAT, self._consumer_id, self._lease)
         return [row[0] for row in rows]
 

@@ -91,6 +91,20 @@ def translated() -> Iterator[None]:
         raise StoreAway(f"PostgreSQL does not answer ({type(error).__name__})") from error
 
 
+@asynccontextmanager
+async def asked(pool: asyncpg.Pool) -> AsyncIterator[None]:
+    """As `translated`; sessions that have become read-only are not used again.
+
+    After a failover the old server may keep them, for as long as they would like to stay.
+    """
+    with translated():
+        try:
+            yield
+        except asyncpg.ReadOnlySQLTransactionError:
+            await pool.expire_connections()
+            raise
+
+
 async def open_pool(
     database_url: str, *, lease: timedelta, lanes_max: int, name: str = "funnel consume"
 ) -> asyncpg.Pool:
@@ -160,9 +174,12 @@ class LaneStore:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """BEGIN … COMMIT. Raises StoreError; after StoreAway the COMMIT may have happened."""
-        with translated():
-            async with self._pool.acquire(timeout=10) as connection, connection.transaction():
-                yield connection
+        async with (
+            asked(self._pool),
+            self._pool.acquire(timeout=10) as connection,
+            connection.transaction(),
+        ):
+            yield connection
 
     async def lock(self, connection: Connection, lane: int) -> LaneRow:
         row = await connection.fetchrow(_LOCK_LANE, lane)

@@ -1,13 +1,30 @@
 """A deployment and its consumers for each fault test; whatever happened, none is left running."""
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from contract.topics import Topics
+from stack.embedded import EmbeddedStack
 from tests.faults.fleet import Fleet
 from tests.faults.world import World
+
+
+@pytest.fixture(scope="session")
+def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("own")
+
+
+@pytest.fixture(scope="session")
+def own_stack(own_folder: Path) -> Iterator[EmbeddedStack]:
+    """Servers that no other test misses, for those that kill, freeze or fill them."""
+    stack = EmbeddedStack(own_folder, durable=False)
+    try:
+        yield stack
+    finally:
+        stack.stop()
 
 
 @pytest.fixture

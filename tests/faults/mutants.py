@@ -52,7 +52,7 @@ MUTANTS = (
                 "transactional_id=f'{self._topics.transactional_id(self._lane)}.{id(self)}',",
             )
         ],
-        [f"{_ZOMBIES}::test_zombie__wakes_up_after_its_lanes_went_on[before_publish:6]"],
+        [f"{_ZOMBIES}::test_zombie__that_cannot_ask_whose_its_lanes_are"],
     ),
     Mutant(
         "no tail read: what was published is what the lane row says",
@@ -81,8 +81,8 @@ MUTANTS = (
         [
             Edit(
                 "consumer/store.py",
-                "self._pool.acquire(timeout=10) as connection, connection.transaction():",
-                "self._pool.acquire(timeout=10) as connection:",
+                "            connection.transaction(),\n",
+                "",
             ),
             Edit(
                 "consumer/apply.py",
@@ -130,8 +130,8 @@ MUTANTS = (
     ),
     Mutant(
         "a lane is claimed without a new epoch",
-        [Edit("consumer/sql/claim_lanes.sql", "owner_epoch = owner_epoch + 1", "owner = $1")],
-        [f"{_ZOMBIES}::test_zombie__wakes_up_after_its_lanes_went_on[before_publish:6]"],
+        [Edit("consumer/sql/claim_lanes.sql", "owner_epoch + 1", "owner_epoch + 0")],
+        [f"{_ZOMBIES}::test_zombie__that_cannot_ask_whose_its_lanes_are"],
     ),
     Mutant(
         "Kafka transaction committed without looking at the sends",
@@ -145,15 +145,20 @@ MUTANTS = (
         ["tests/faults/test_halts.py::test_changes__refused_while_the_results_were_accepted"],
     ),
     Mutant(
-        "init before the epoch is taken: ownership is not looked at again behind it",
+        "init whoever owns the lane: the epoch is not asked for, before or behind it",
         [
+            Edit(
+                _PUBLISHER,
+                "        await self._demand_ownership()\n        self._hook",
+                "        self._hook",
+            ),
             Edit(
                 _PUBLISHER,
                 "fenced by it and must win.\n        await self._demand_ownership()\n",
                 "fenced by it and must win.\n",
-            )
+            ),
         ],
-        [f"{_ZOMBIES}::test_zombie__that_fences_its_successor_gives_way"],
+        [f"{_ZOMBIES}::test_zombie__that_cannot_ask_whose_its_lanes_are"],
     ),
     Mutant(
         "version guard removed",

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -66,6 +67,17 @@ def take_detours(detours: Mapping[str, int]) -> None:
         return await connect(factory, host, detours.get(str(port), port), **options)
 
     loop.create_connection = create_connection
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process holds in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def failing_at(point: str | None) -> Hook | None:

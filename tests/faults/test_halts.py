@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from consumer.source import FETCH_WAIT
+from migrations.runner import migrate_up
 from producer.admin import apply_topics
 from tests.conftest import PARTITIONS_TOTAL
 from tests.faults import broker
@@ -230,3 +231,39 @@ async def test_journal__with_a_hole_behind_the_output_halts(world: World, fleet:
 def _database(world: World, name: str) -> World:
     url = urlunsplit(urlsplit(world.database_url)._replace(path=f"/{name}"))
     return World(database_url=url, kafka=world.kafka, topics=world.topics)
+
+
+async def test_results__of_another_deployment_of_the_same_name_halt(
+    world: World, fleet: Fleet
+) -> None:
+    """Two databases, one set of topics: a lane whose output is not its own stops writing there."""
+    workload = Workload(seed=21, candidates_for_each_lane=4)
+    await world.send(workload.creations())
+    ours = await fleet.start("ours")
+    await world.settled()
+    database = urlsplit(world.database_url).path.removeprefix("/")
+    server = _database(world, "postgres")
+    other = _database(world, f"{database}_other")
+    await migrate_up(other.database_url, report=lambda _line: None)
+    try:
+        # It decides the same commands for itself; what stands on the topic is not what it decided.
+        theirs = await fleet.start("theirs", database_url=other.database_url)
+        await halted(other, theirs, range(PARTITIONS_TOTAL), "")
+        await world.send(workload.updates(100))
+        await world.settled()
+        assert not ours.actions("lane_halted")
+        assert await theirs.terminated() == 0
+    finally:
+        await server.fetch(f"DROP DATABASE {database}_other WITH (FORCE)")
+    assert await ours.terminated() == 0
+    await verify(world)
+
+
+async def test_journal__restored_and_gone_on_since_halts(world: World, fleet: Fleet) -> None:
+    """The numbers fit again, the results behind them do not: told by the last one's time."""
+    await settled_once(world, fleet, seed=22)
+    gone_on = "UPDATE journal SET recorded_at = recorded_at + interval '1 ms' WHERE lane = 0"
+    await world.fetch(gone_on)
+    consumer = await fleet.start()
+    await halted(world, consumer, {0}, "is not the journal's")
+    await consumer.terminated()

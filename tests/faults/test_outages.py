@@ -4,10 +4,16 @@ These tests have servers of their own, which no other test misses.
 """
 
 import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -19,25 +25,14 @@ from stack.servers import Servers
 from tests.conftest import PARTITIONS_TOTAL, url_of
 from tests.faults.fleet import ConsumerProcess, Fleet
 from tests.faults.oracle import verify
+from tests.faults.process import EXIT_FAILED
 from tests.faults.workload import Workload
 from tests.faults.world import World
 
 CHUNK = 50
 COMMANDS_TOTAL = 3000
-
-
-@pytest.fixture(scope="module")
-def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("own")
-
-
-@pytest.fixture(scope="module")
-def own_stack(own_folder: Path) -> Iterator[EmbeddedStack]:
-    stack = EmbeddedStack(own_folder, durable=False)
-    try:
-        yield stack
-    finally:
-        stack.stop()
+SMALL_DISK_MIB = 32
+READ_ONLY = "PostgreSQL does not answer (ReadOnlySQLTransactionError)"
 
 
 @pytest.fixture
@@ -56,11 +51,11 @@ async def world(own_stack: EmbeddedStack) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def under_load(world: World, fleet: Fleet) -> AsyncIterator[ConsumerProcess]:
+async def under_load(world: World, fleet: Fleet, **settings: Any) -> AsyncIterator[ConsumerProcess]:
     """A consumer at work on commands of which few are settled; afterwards all of them are."""
     workload = Workload(seed=50, candidates_for_each_lane=6)
     await world.send(workload.creations() + workload.mixed(COMMANDS_TOTAL))
-    consumer = await fleet.start(batch_records_max=CHUNK)
+    consumer = await fleet.start(batch_records_max=CHUNK, **settings)
     await world.until(
         lambda: world.holds(f"SELECT min(result_sequence) > {2 * CHUNK} FROM lanes"),
         what="at work",
@@ -136,6 +131,105 @@ async def test_sigterm__with_postgresql_frozen_ends_within_its_bound(
         own_stack.postgres.resume()
         # Nobody could be told: its lanes are free when its lease has ended.
         await fleet.start("two", batch_records_max=CHUNK)
+
+
+async def test_both__killed_at_once_and_started_again(
+    world: World, fleet: Fleet, own_stack: EmbeddedStack
+) -> None:
+    async with under_load(world, fleet) as consumer:
+        await asyncio.gather(
+            asyncio.to_thread(own_stack.postgres.kill), asyncio.to_thread(own_stack.kafka.kill)
+        )
+        await consumer.said("membership_paused")
+        # Who starts while they are away ends with the code for it; its supervisor tries again.
+        late = await fleet.start("late", batch_records_max=CHUNK)
+        assert await late.ended() == EXIT_FAILED
+        assert late.actions("consumer_failed")[0]["error"] in ("StoreAway", "KafkaConnectionError")
+        await asyncio.to_thread(own_stack.start)
+        await consumer.said("membership_resumed")
+        await fleet.start("late", batch_records_max=CHUNK)
+        await world.shared({"one": {2}, "late": {2}})
+
+
+def server_of(world: World) -> World:
+    """For statements about the database of a world: from a session in another one."""
+    url = urlunsplit(urlsplit(world.database_url)._replace(path="/postgres"))
+    return World(database_url=url, kafka=world.kafka, topics=world.topics)
+
+
+@pytest.fixture
+def small_disk(own_stack: EmbeddedStack) -> Iterator[Path]:
+    """A file system of some megabytes that PostgreSQL may write to."""
+    own_stack.start()
+    folder = Path(tempfile.mkdtemp(prefix="funnel-small-"))
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        folder.rmdir()
+        pytest.skip("this machine lets nobody mount a small file system")
+    try:
+        room = folder / "postgres"
+        room.mkdir()
+        if os.geteuid() == 0:
+            folder.chmod(0o755)
+            shutil.chown(room, "nobody")
+        yield room
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        folder.rmdir()
+
+
+def fill(folder: Path) -> Path:
+    """Write a file until no byte more finds room."""
+    ballast = folder / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return ballast
+
+
+async def test_postgresql__with_a_full_disk_goes_on_when_there_is_room(
+    world: World, fleet: Fleet, small_disk: Path
+) -> None:
+    database = urlsplit(world.database_url).path.removeprefix("/")
+    server = server_of(world)
+    await server.fetch(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
+    await server.fetch(f"ALTER DATABASE {database} SET TABLESPACE small")
+    try:
+        async with under_load(world, fleet) as consumer:
+            ballast = fill(small_disk.parent)
+            paused = await consumer.said("lane_paused")
+            assert "DiskFullError" in paused["cause"]
+            ballast.unlink()
+            await consumer.said("lane_resumed")
+    finally:
+        await fleet.stop()
+        await server.fetch(f"DROP DATABASE {database} WITH (FORCE)")
+        await server.fetch("DROP TABLESPACE small")
+
+
+async def test_postgresql__read_only_and_out_of_connections(world: World, fleet: Fleet) -> None:
+    """As after a failover: sessions are read-only, and then new ones are not to be had."""
+    parts = urlsplit(world.database_url)
+    database = parts.path.removeprefix("/")
+    server = server_of(world)
+    await server.fetch("DROP ROLE IF EXISTS few")
+    await server.fetch("CREATE ROLE few LOGIN PASSWORD 'few' IN ROLE funnel_consumer")
+    url = urlunsplit(parts._replace(netloc=f"few:few@{parts.hostname}:{parts.port}"))
+    others = f"FROM pg_stat_activity WHERE datname = '{database}' AND usename = 'few'"
+    async with under_load(world, fleet, database_url=url) as consumer:
+        await server.fetch(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+        await server.fetch(f"SELECT pg_terminate_backend(pid, 5000) {others}")
+        await consumer.said("membership_paused", cause=READ_ONLY)
+        # Sessions that are read-only stay so; only new ones are not.
+        await server.fetch("ALTER ROLE few CONNECTION LIMIT 0")
+        await server.fetch(f"ALTER DATABASE {database} RESET default_transaction_read_only")
+        await world.until(
+            lambda: server.holds(f"SELECT count(*) = 0 {others}"), what="read-only sessions gone"
+        )
+        await server.fetch("ALTER ROLE few CONNECTION LIMIT -1")
+        await consumer.said("membership_resumed")
+        for lane in range(PARTITIONS_TOTAL):
+            await consumer.said("lane_resumed", lane=lane)
 
 
 async def test_commands__with_a_corrupted_batch_halts_that_lane(

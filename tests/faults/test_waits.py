@@ -1,13 +1,12 @@
 """Where there is nothing to read a lane waits: no spinning, no watchdog, and it goes on at once."""
 
 import asyncio
-import os
-from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 
 from tests.faults.fleet import Fleet
 from tests.faults.oracle import verify
+from tests.faults.process import cpu_seconds
 from tests.faults.workload import Workload
 from tests.faults.world import World, send_record
 
@@ -15,12 +14,6 @@ WATCHDOG_SECONDS = 2
 # The watchdog looks at the clock alone, so twice its bound shows what half a minute would.
 WAIT_SECONDS = 2.5 * WATCHDOG_SECONDS
 BUSY_SHARE_MAX = 0.5
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def test_wait__at_control_records_and_behind_an_open_transaction(

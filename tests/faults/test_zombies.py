@@ -3,10 +3,13 @@
 It is stopped by SIGSTOP at a named step, a peer takes its lanes, it goes on by SIGCONT.
 """
 
+from urllib.parse import urlsplit
+
 import pytest
 
 from tests.conftest import PARTITIONS_TOTAL
 from tests.faults.fleet import ConsumerProcess, Fleet
+from tests.faults.link import link_to
 from tests.faults.oracle import verify
 from tests.faults.workload import Workload
 from tests.faults.world import World
@@ -108,3 +111,26 @@ async def test_zombie__wakes_up_while_its_successor_takes_over(world: World, fle
     assert await zombie.terminated() == 0
     assert await peer.terminated() == 0
     await verify(world)
+
+
+async def test_zombie__that_cannot_ask_whose_its_lanes_are(world: World, fleet: Fleet) -> None:
+    """Cut off from PostgreSQL it goes on publishing from memory: only the fence can stop it."""
+    workload = Workload(seed=7, candidates_for_each_lane=6)
+    await world.send(workload.creations() + workload.mixed(600))
+    postgres = urlsplit(world.database_url)
+    async with link_to(str(postgres.hostname), postgres.port or 0) as link:
+        zombie = await fleet.start(
+            "zombie",
+            pause_at="before_publish:6",
+            batch_records_max=40,
+            database_url=link.url(world.database_url),
+        )
+        await zombie.paused()
+        link.cut()
+        peer = await takeover(fleet)
+        await world.settled()
+        zombie.resume()
+        await zombie.said("publisher_paused")
+        await zombie.said("membership_paused")
+        link.heal()
+        await outlived(world, workload, zombie, peer)
