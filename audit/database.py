@@ -22,12 +22,13 @@ class AuditRefused(Exception):
 
 @asynccontextmanager
 async def open_audit(
-    database_url: str, *, name: str = "funnel verify"
+    database_url: str, *, name: str = "funnel verify", role: str = ROLE
 ) -> AsyncIterator[asyncpg.Connection]:
     """A connection with the auditor's rights and no others.
 
     Args:
         name: which command it is, as operators see it in `pg_stat_activity`.
+        role: with the rights of another role, for what writes.
 
     Raises:
         AuditRefused: the role, a grant or a table is missing.
@@ -39,7 +40,7 @@ async def open_audit(
             timeout=_CONNECT_SECONDS_MAX,
             command_timeout=_STATEMENT_SECONDS_MAX,
             server_settings={
-                "role": ROLE,
+                "role": role,
                 "application_name": name,
                 "timezone": "UTC",
                 "jit": "off",
@@ -49,14 +50,14 @@ async def open_audit(
             },
         )
     except asyncpg.InvalidParameterValueError as error:
-        raise AuditRefused(f"There is no role {ROLE}: run `funnel migrate up`.") from error
+        raise AuditRefused(f"There is no role {role}: run `funnel migrate up`.") from error
     try:
         await connection.set_type_codec(
             "json", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes
         )
         yield connection
     except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedTableError) as error:
-        raise AuditRefused(f"{error.args[0]}, as {ROLE}: run `funnel migrate up`.") from error
+        raise AuditRefused(f"{error.args[0]}, as {role}: run `funnel migrate up`.") from error
     finally:
         await connection.close(timeout=_CONNECT_SECONDS_MAX)
 

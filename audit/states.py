@@ -125,7 +125,7 @@ async def _tell(
     if not isinstance(state, dict):
         findings.add("journal", where, expected="a change with a state", found="none")
         return
-    _tell_fields(findings, where, state, orjson.loads(row), show_values=show_values)
+    tell_fields(findings, where, state, orjson.loads(row), show_values=show_values)
 
 
 def _tell_unlike(findings: Findings, key: Key) -> None:
@@ -138,7 +138,7 @@ def _tell_unlike(findings: Findings, key: Key) -> None:
     )
 
 
-def _tell_fields(
+def tell_fields(
     findings: Findings,
     where: str,
     state: dict[str, Any],
@@ -146,6 +146,7 @@ def _tell_fields(
     *,
     show_values: bool,
 ) -> None:
+    """Each field that is not in the row as the journal's state has it."""
     for name in dict.fromkeys([*state, *row]):
         if name in state and name in row and same(state[name], row[name]):
             continue

@@ -57,9 +57,7 @@ async def fill(database_url: str, wanted: Fill, *, report: Callable[[str], None]
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute(_statement("fill_prepare"))
-        await connection.execute(
-            "SELECT fill_months($1)", wanted.months, timeout=None
-        )
+        await connection.execute("SELECT fill_months($1)", wanted.months, timeout=None)
         indexes = await _drop_indexes(connection)
         await _chunks(database_url, wanted, report)
         for statement in indexes:

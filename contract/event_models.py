@@ -14,6 +14,7 @@ from contract.events import (
     DEAD_LETTERED,
     ERASED,
     PROGRESSED,
+    REPAIRED,
     REROUTED,
     SETTLED,
     UPDATED,
@@ -271,6 +272,22 @@ class Erased(TypedDict):
     recorded_at: Time
 
 
+@with_config(_STRICT)
+class Repaired(TypedDict):
+    """The row of a candidate was made again what the journal says; no new version.
+
+    `version` is null where the candidate has no history, so that the row was removed.
+    """
+
+    organization_id: Uuid
+    candidate_id: Uuid
+    version: Version | None
+    actor: str
+    fields: list[str]
+    sequence: Sequence
+    recorded_at: Time
+
+
 EVENTS: dict[str, Any] = {
     SETTLED: Settled,
     REROUTED: Rerouted,
@@ -280,5 +297,6 @@ EVENTS: dict[str, Any] = {
     PROGRESSED: Progressed,
     COMPLETED: Completed,
     ERASED: Erased,
+    REPAIRED: Repaired,
 }
 """The type of `data` of each event."""

@@ -20,6 +20,7 @@ REROUTED = "candidate.command.rerouted.v1"
 DEAD_LETTERED = "candidate.command.dead-lettered.v1"
 CREATED = "candidate.created.v1"
 UPDATED = "candidate.updated.v1"
+REPAIRED = "candidate.repaired.v1"
 PROGRESSED = "bulk-operation.progressed.v1"
 COMPLETED = "bulk-operation.completed.v1"
 ERASED = "candidate.erased.v1"
@@ -40,6 +41,7 @@ _FIXED: dict[str, tuple[_Header, ...]] = {
     )
     for event_type in (
         SETTLED, REROUTED, DEAD_LETTERED, CREATED, UPDATED, PROGRESSED, COMPLETED, ERASED,
+        REPAIRED,
     )
 }  # fmt: skip
 _TOMBSTONE: tuple[_Header, ...] = (("ce_specversion", b"1.0"), ("ce_type", ERASED.encode()))
@@ -85,6 +87,8 @@ class EventBuilder:
                 return [self._operation_news(row, COMPLETED)]
             case "erased":
                 return [self._erased(row)]
+            case "repair":
+                return [self._repaired(row)]
 
     def result(self, row: JournalRow) -> OutputRecord:
         """`candidate.command.settled.v1`, the one result of a command."""
@@ -154,6 +158,18 @@ class EventBuilder:
             "recorded_at": timestamp_text(row.recorded_at),
         }
         return self._on_results(row, ERASED, orjson.dumps(data))
+
+    def _repaired(self, row: JournalRow) -> OutputRecord:
+        data: dict[str, Any] = {
+            "organization_id": row.organization_id,
+            "candidate_id": row.candidate_id,
+            "version": row.version,
+            "actor": row.actor,
+            **orjson.loads(row.details or b"{}"),
+            "sequence": row.result_sequence,
+            "recorded_at": timestamp_text(row.recorded_at),
+        }
+        return self._on_results(row, REPAIRED, orjson.dumps(data))
 
     def _rerouted(self, row: JournalRow) -> OutputRecord:
         data = self._notice_data(row) | {"from_partition": row.lane}

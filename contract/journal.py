@@ -12,9 +12,12 @@ from typing import Any, Literal, NamedTuple
 BUILDER = 1
 """The version of `contract.events` that new rows are built with."""
 
-Kind = Literal["command", "reroute", "dead_letter", "item", "progress", "completed", "erased"]
+Kind = Literal[
+    "command", "reroute", "dead_letter", "item", "progress", "completed", "erased", "repair"
+]
 """`item`: one candidate changed by a bulk operation; `progress` and `completed`: news of one;
-`erased`: the deferred part of an erasure is done."""
+`erased`: the deferred part of an erasure is done; `repair`: a candidate's row was made again what
+the journal says."""
 
 
 class JournalRow(NamedTuple):

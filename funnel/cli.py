@@ -41,6 +41,7 @@ MODULES = {
     },
     "funnel.cli_doctor": {"doctor": "Look at everything; say what is wrong and what to do."},
     "funnel.cli_verify": {"verify": "Compare state, journal and output."},
+    "funnel.cli_rebuild": {"rebuild": "The state from the journal, compared, and repaired."},
     "funnel.cli_replay": {
         "export": "A range of the journal as a file.",
         "republish": "Events of a range again, to another topic.",

@@ -76,11 +76,22 @@ def _verify_export(path: Path) -> "Findings":
         return verify_export(path, report=report)
 
 
-def _tell_text(findings: "Findings") -> None:
+def tell_differences(findings: "Findings") -> None:
+    """A line each, and how many more there are."""
     for each in findings.listed:
         typer.echo(f"{each.check}: {each.where}: expected {each.expected}, found {each.found}")
     if findings.total > len(findings.listed):
         typer.echo(f"… and {findings.total - len(findings.listed):,} more")
+
+
+def tell_differences_json(findings: "Findings") -> None:
+    """A line each."""
+    for each in findings.listed:
+        typer.echo(orjson.dumps(asdict(each)))
+
+
+def _tell_text(findings: "Findings") -> None:
+    tell_differences(findings)
     seen = ", ".join(f"{total:,} {what}" for what, total in findings.rows.items())
     set_apart = "".join(
         f", {total:,} {what}" for what, total in _set_apart(findings).items() if total
@@ -89,8 +100,7 @@ def _tell_text(findings: "Findings") -> None:
 
 
 def _tell_json(findings: "Findings") -> None:
-    for each in findings.listed:
-        typer.echo(orjson.dumps(asdict(each)))
+    tell_differences_json(findings)
     summary: dict[str, Any] = {
         "differences": findings.total,
         "by_check": dict(findings.totals),

@@ -34,6 +34,8 @@ EXIT_CODES = {
     "audit.export_file.ExportUnreadable": BAD_DATA,
     "audit.ranges.RangeRefused": USAGE,
     "audit.republish.RepublishRefused": USAGE,
+    "audit.rebuild.RebuildRuns": TRY_AGAIN,
+    "audit.repair.RepairRefused": TRY_AGAIN,
     "audit.output_log.TopicMissing": BAD_CONFIGURATION,
     "consumer.store.TryAgain": TRY_AGAIN,
     "funnel.data_folder.UpRuns": TRY_AGAIN,

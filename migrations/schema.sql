@@ -1,8 +1,8 @@
 -- The whole schema as it stands after the newest migration, ordered for reading: the state, the
 -- journal, who owns a lane, who may do what. A test holds it equal to the sum of versions/*.sql.
 -- Roles belong to the cluster and are made by migrations: funnel_consumer, funnel_api,
--- funnel_audit, funnel_operator, funnel_sealer, funnel_retention, funnel_eraser, all NOLOGIN. The
--- journal's monthly partitions are made by a function, below.
+-- funnel_audit, funnel_operator, funnel_repair, funnel_sealer, funnel_retention, funnel_eraser, all
+-- NOLOGIN. The journal's monthly partitions are made by a function, below.
 
 --------------------------------------------------------------------------------------------------
 -- The state: one row for each candidate, written only by the lane of its organization.
@@ -71,8 +71,8 @@ CREATE TABLE journal (
     result_sequence bigint NOT NULL,  -- of the result that closes this row's unit
     change_sequence bigint,           -- where a candidate changed
     kind text NOT NULL CHECK (
-        kind IN ('command', 'reroute', 'dead_letter', 'item', 'progress', 'completed',
-                 'erased')),
+        kind IN ('command', 'reroute', 'dead_letter', 'item', 'progress', 'completed', 'erased',
+                 'repair')),
     source_offset bigint NOT NULL,
     -- which command
     identity uuid,
@@ -1105,7 +1105,9 @@ GRANT SELECT ON candidates, journal, lanes, dead_letters, consumers, redrives TO
 
 REVOKE ALL ON FUNCTION journal_row_at(integer, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION journal_row_at(integer, bigint) TO funnel_operator, funnel_audit;
-GRANT USAGE ON SCHEMA public TO funnel_operator, funnel_sealer, funnel_retention;
+CREATE SCHEMA shadow;  -- where an auditor rebuilds the state beside the real one
+GRANT USAGE, CREATE ON SCHEMA shadow TO funnel_audit;
+GRANT USAGE ON SCHEMA public TO funnel_operator, funnel_repair, funnel_sealer, funnel_retention;
 GRANT SELECT ON journal, lanes, consumers, dead_letters, redrives TO funnel_operator;
 GRANT INSERT ON redrives TO funnel_operator;
 GRANT UPDATE (sent_lane, sent_offset, outcome, reason, ended_lane, ended_sequence, ended_at)
@@ -1114,6 +1116,9 @@ GRANT UPDATE (sent_lane, sent_offset, outcome, reason, ended_lane, ended_sequenc
 REVOKE ALL ON FUNCTION forget_salt(uuid, uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION journal_partitions() FROM PUBLIC;
 REVOKE ALL ON FUNCTION drop_journal_partition(text, interval, boolean) FROM PUBLIC;
+GRANT SELECT, INSERT, UPDATE, DELETE ON candidates TO funnel_repair;
+GRANT SELECT, INSERT ON journal TO funnel_repair;
+GRANT SELECT, UPDATE ON lanes TO funnel_repair;
 GRANT SELECT ON journal, lanes, journal_erased_rows TO funnel_sealer, funnel_retention;
 GRANT SELECT, INSERT ON journal_seals, journal_salts TO funnel_sealer;
 GRANT SELECT, INSERT ON journal_seals, journal_archives TO funnel_retention;
@@ -1123,6 +1128,7 @@ GRANT EXECUTE ON FUNCTION journal_partitions() TO funnel_retention, funnel_audit
 GRANT EXECUTE ON FUNCTION drop_journal_partition(text, interval, boolean) TO funnel_retention;
 GRANT SELECT ON journal_seals, journal_salts, journal_erased_rows, journal_archives, checkpoints,
     checkpoint_candidates TO funnel_audit;
+GRANT SELECT ON checkpoint_candidates TO funnel_repair;
 
 -- The second wall between organizations: the API sees the one that its transaction names.
 ALTER TABLE candidates ENABLE ROW LEVEL SECURITY;
@@ -1133,6 +1139,9 @@ CREATE POLICY own_organization ON candidates FOR SELECT TO funnel_api
     USING (organization_id = nullif(current_setting('funnel.organization_id', true), '')::uuid);
 CREATE POLICY own_organization ON journal FOR SELECT TO funnel_api
     USING (organization_id = nullif(current_setting('funnel.organization_id', true), '')::uuid);
+CREATE POLICY everything_to_repairs ON candidates TO funnel_repair
+    USING (true) WITH CHECK (true);
+CREATE POLICY everything_to_repairs ON journal TO funnel_repair USING (true) WITH CHECK (true);
 CREATE POLICY everything_to_operators ON journal FOR SELECT TO funnel_operator USING (true);
 CREATE POLICY everything_to_keepers ON journal FOR SELECT TO funnel_sealer, funnel_retention
     USING (true);

@@ -31,6 +31,8 @@ from producer.tail import KAFKA_AWAY, Tail, TailMissing, TailUnreadable, read_ta
 TRANSACTION_TIMEOUT = timedelta(seconds=10)
 _STEP_WITHIN = timedelta(seconds=15)
 """Deadline of a step with Kafka: longer than a transaction may hang, so that init can abort it."""
+_LOOK_EVERY = timedelta(seconds=5)
+"""How long the notice of a repair may wait on an idle lane: one index probe each time."""
 _STOP_WITHIN = timedelta(seconds=2)
 _RETRY_FIRST, _RETRY_MAX = timedelta(milliseconds=50), timedelta(seconds=2)
 
@@ -117,14 +119,27 @@ class Publisher:
     async def _follow(self) -> None:
         """Steady state: publish from memory what is offered, several batches at once."""
         while True:
-            batches = [await self._waiting.get()]
+            batches = [offered] if (offered := await self._offered()) else []
             while not self._waiting.empty():
                 batches.append(self._waiting.get_nowait())
             ends = [self.published.result_sequence, *(b[-1].result_sequence for b in batches)]
-            if all(b[0].result_sequence == end + 1 for b, end in zip(batches, ends, strict=False)):
+            if not batches:
+                await self._catch_up()
+            elif all(
+                b[0].result_sequence == end + 1 for b, end in zip(batches, ends, strict=False)
+            ):
                 await self._publish([row for batch in batches for row in batch])
             elif ends[-1] > self.published.result_sequence:
                 await self._catch_up()
+
+    async def _offered(self) -> list[JournalRow] | None:
+        """What is offered next; None when nothing was for a while, and somebody else may have
+        added rows to the lane: a repair."""
+        try:
+            async with asyncio.timeout(_LOOK_EVERY.total_seconds()):
+                return await self._waiting.get()
+        except TimeoutError:
+            return None
 
     async def _recover(self) -> None:
         """Fence the former owner, find out what it published, publish what follows."""

@@ -221,6 +221,8 @@ GRANT EXECUTE ON FUNCTION journal_partitions() TO funnel_retention, funnel_audit
 GRANT EXECUTE ON FUNCTION drop_journal_partition(text, interval, boolean) TO funnel_retention;
 GRANT SELECT ON journal_seals, journal_salts, journal_erased_rows, journal_archives, checkpoints,
     checkpoint_candidates TO funnel_audit;
+-- A state is rebuilt from the journal and the checkpoint.
+GRANT SELECT ON checkpoint_candidates TO funnel_repair;
 CREATE POLICY everything_to_keepers ON journal FOR SELECT TO funnel_sealer, funnel_retention
     USING (true);
 

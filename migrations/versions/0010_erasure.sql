@@ -34,7 +34,8 @@ CREATE INDEX erasures_open ON erasures (lane, looked_at) WHERE completed_at IS N
 ALTER TABLE journal DROP CONSTRAINT journal_kind_check;
 -- squawk-ignore constraint-missing-not-valid
 ALTER TABLE journal ADD CONSTRAINT journal_kind_check CHECK (
-    kind IN ('command', 'reroute', 'dead_letter', 'item', 'progress', 'completed', 'erased'));
+    kind IN ('command', 'reroute', 'dead_letter', 'item', 'progress', 'completed', 'erased',
+             'repair'));
 
 -- The results of dry runs, which tell of candidates that their row does not name. A partitioned
 -- table takes no CONCURRENTLY; such rows are few, but the journal is read through.
@@ -302,5 +303,5 @@ REVOKE DELETE ON candidates FROM funnel_consumer;
 DROP OWNED BY funnel_eraser;
 DROP INDEX journal_dry_runs;
 ALTER TABLE journal DROP CONSTRAINT journal_kind_check, ADD CONSTRAINT journal_kind_check CHECK (
-    kind IN ('command', 'reroute', 'dead_letter', 'item', 'progress', 'completed'));
+    kind IN ('command', 'reroute', 'dead_letter', 'item', 'progress', 'completed', 'repair'));
 DROP TABLE erasures;
