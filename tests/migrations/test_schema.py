@@ -121,6 +121,40 @@ async def test_grants__only_the_consumer_makes_partitions(owner: Connection, rol
         await owner.execute("SELECT ensure_journal_partitions(now())")
 
 
+async def test_grants__operators_note_redrives_and_remove_nothing(owner: Connection) -> None:
+    await owner.execute("""
+        INSERT INTO lanes (lane, partitions_total, commands_topic, cluster_id, result_sequence,
+                           published_result_sequence) VALUES (0, 1, 't', 'c', 1, 1);
+        INSERT INTO dead_letters (lane, result_sequence, recorded_at, source_offset, error_code,
+                                  error_detail, record) VALUES (0, 1, now(), 0, 'empty', '', '')
+    """)
+    await owner.execute("SET ROLE funnel_operator")
+    await owner.execute(
+        "INSERT INTO redrives (redrive_id, lane, result_sequence, requested_by, again)"
+        " VALUES (gen_random_uuid(), 0, 1, 'me', false)"
+    )
+    for statement in (
+        "DELETE FROM redrives",
+        "UPDATE redrives SET requested_by = 'you'",
+        "DELETE FROM dead_letters",
+        "UPDATE dead_letters SET record = ''",
+        "UPDATE lanes SET halted = NULL",
+        "DELETE FROM journal",
+        "SELECT expire_dead_letters(now(), 1)",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await owner.execute(statement)
+
+    await owner.execute("SET ROLE funnel_consumer")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await owner.execute("DELETE FROM dead_letters")
+    expire = "SELECT expire_dead_letters(now() + interval '1 minute', 1)"
+    assert await owner.fetchval(expire) == 0  # it is being redriven
+    await owner.execute("RESET ROLE; UPDATE redrives SET ended_at = now()")
+    await owner.execute("SET ROLE funnel_consumer")
+    assert await owner.fetchval(expire) == 1
+
+
 async def organizations(connection: Connection, table: str) -> list[uuid.UUID]:
     return [row[0] for row in await connection.fetch(f"SELECT organization_id FROM {table}")]
 
