@@ -24,7 +24,7 @@ class AuditRefused(Exception):
 async def open_audit(
     database_url: str, *, name: str = "funnel verify", role: str = ROLE
 ) -> AsyncIterator[asyncpg.Connection]:
-    """A connection with the auditor's rights and no others.
+    """A connection with the auditor's rights and no others, or those of another role.
 
     Args:
         name: which command it is, as operators see it in `pg_stat_activity`.

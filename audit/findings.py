@@ -13,7 +13,8 @@ LISTED_MAX = 100
 """Enough to see the pattern of a fault; the totals say how far it goes."""
 
 Check = Literal[
-    "state", "versions", "sequences", "journal", "identities", "operations", "output", "export"
+    "state", "versions", "sequences", "journal", "identities", "operations", "output", "export",
+    "chain",
 ]  # fmt: skip
 
 Report = Callable[[int, int], None]

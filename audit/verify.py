@@ -2,14 +2,15 @@
 
 Reads only, in bounded pieces, while consumers go on; each difference is counted and the first
 ones are listed. Checks follow one another from the narrow to the wide: sequences, identities,
-states, and the output where it is asked for.
+states, and the output and the chain of seals where they are asked for.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
+from audit.chain_check import Head, check_chain, sealed_rows
 from audit.database import open_audit
 from audit.findings import Findings, Meter, Report
 from audit.identities import check_identities
@@ -24,12 +25,14 @@ async def verify(
     deduplication: timedelta,
     report: Report,
     output: Output | None = None,
+    chain_heads: Sequence[Head] | None = None,
     show_values: bool = False,
 ) -> Findings:
     """Compare state, journal, lanes and, with `output`, the output topics.
 
     Args:
         deduplication: within this time no command is settled twice.
+        chain_heads: follow the chain of seals, too; each of these is part of it.
         show_values: name the values of candidates' fields, which are personal data.
 
     Raises:
@@ -43,6 +46,8 @@ async def verify(
         changes_total = sum(lane.change_sequence for lane in lanes)
         passes = 2 if output is None else 3
         meter = Meter(rows_total * passes + changes_total, report)
+        if chain_heads is not None:
+            meter.total += await sealed_rows(connection)
 
         async def check_journal() -> None:
             await check_sequences(connection, lanes, findings, meter)
@@ -55,6 +60,9 @@ async def verify(
         )
         if output is not None:
             await check_outputs(connection, lanes, output, findings, meter)
+        if chain_heads is not None:
+            numbers = [lane.lane for lane in lanes]
+            await check_chain(connection, numbers, findings, meter, heads=chain_heads)
     return findings
 
 

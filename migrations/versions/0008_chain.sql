@@ -131,7 +131,8 @@ BEGIN
         WHERE o.organization_id = of_organization AND o.candidate_id = of_candidate
             AND o.change_sequence IS NULL) AS j
     WHERE j.result_sequence <= (
-        SELECT max(s.last_result) FROM public.journal_seals AS s WHERE s.lane = j.lane)
+        SELECT s.last_result FROM public.journal_seals AS s
+        WHERE s.lane = j.lane AND s.kind = 'rows' ORDER BY s.link DESC LIMIT 1)
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS kept = ROW_COUNT;
     UPDATE public.checkpoint_candidates AS c
@@ -162,8 +163,9 @@ LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
     )
     SELECT b.partition, b.starts_at, b.ends_at, b.bytes, coalesce(bool_and(e.last IS NULL), true),
            coalesce(bool_and(e.last IS NULL OR e.last <= l.published_result_sequence), true),
-           coalesce(bool_and(e.last IS NULL OR e.last <= (
-               SELECT max(s.last_result) FROM journal_seals AS s WHERE s.lane = l.lane)), true),
+           coalesce(bool_and(e.last IS NULL OR coalesce(e.last <= (
+               SELECT s.last_result FROM journal_seals AS s
+               WHERE s.lane = l.lane AND s.kind = 'rows' ORDER BY s.link DESC LIMIT 1), false)), true),
            EXISTS (SELECT FROM journal_archives AS a WHERE a.partition = b.partition),
            coalesce(bool_and(e.last IS NULL OR EXISTS (
                SELECT FROM checkpoints AS c
