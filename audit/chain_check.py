@@ -88,9 +88,8 @@ class _Follower:
         ):
             piece: list[Link] = []
             for row in links:
-                *link, chain_expected = row
-                piece.append(Link(*link))
-                self._follow_link(piece[-1], chain_expected)
+                piece.append(Link(*tuple(row)[:-1]))
+                self._follow_link(piece[-1], row["chain_expected"])
             await self._hash(piece)
         for link in self._heads:
             self._differs(
@@ -106,7 +105,9 @@ class _Follower:
         if link.link != self._last_link + 1:
             self._differs(where, expected=f"link {self._last_link + 1}", found=f"link {link.link}")
         if link.chain != chain_expected:
-            self._differs(where, expected="the hash of this link and the one before", found="another")
+            self._differs(
+                where, expected="the hash of this link and the one before", found="another"
+            )
         if link.format != FORMAT:
             self._differs(where, expected=f"format {FORMAT}", found=f"format {link.format}")
         if (kept := self._heads.pop(link.link, None)) is not None and kept != link.chain:
@@ -181,9 +182,10 @@ class _Follower:
         cut_to = self._cut.last_result if self._cut else 0
         if begins > cut_to:
             self._differs(
-                f"result {begins}", expected=f"a journal that begins behind result {cut_to}, the cut "
-                "that the chain knows", found="a later beginning",
-            )  # fmt: skip
+                f"result {begins}",
+                expected=f"the beginning that the chain knows, behind result {cut_to}",
+                found="a later one",
+            )
 
     async def _check_checkpoint(self) -> None:
         """The candidates of the newest cut, unless the next one is being written."""

@@ -7,7 +7,7 @@ catches up when they are quiet.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -120,7 +120,7 @@ async def _seal_gently(connection: asyncpg.Connection) -> None:
             started, settled = time.monotonic(), await _settled(connection)
 
 
-async def _ranges(connection: asyncpg.Connection, lane: Lane):  # type: ignore[no-untyped-def]
+async def _ranges(connection: asyncpg.Connection, lane: Lane) -> AsyncIterator[Sealed]:
     """Seals a lane up to where it stands in `lane`, and tells of each range."""
     last = -1
     while last < lane.result_sequence:

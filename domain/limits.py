@@ -69,11 +69,12 @@ DEAD_LETTERS_KEPT_DAYS = 90  # by default: a quarter to find out, and to redrive
 EXPIRED_LETTERS_MAX = 100  # removed at once, of up to 8 MiB each: between two heartbeats
 EXPIRE_EVERY_SECONDS = 600  # a letter may stay so much longer
 
-# Relations between them.
-assert BULK_CHUNK_ITEMS <= BULK_CHUNK_ITEMS_MAX <= BULK_INLINE_ITEMS_MAX  # noqa: S101
-assert BULK_INLINE_ITEMS_MAX + 1 < JOURNAL_READ_ROWS_MAX  # noqa: S101  a page holds a unit
-assert BULK_INLINE_ITEMS_MAX <= BATCH_ITEMS_MAX  # noqa: S101
 # The chain of the journal's seals.
 SEAL_RANGE_ROWS = 10_000  # rows of a link: some 100 ms of PostgreSQL, and how near a fault is told
 SEAL_SHARE_MAX = 0.02  # of one core, while lanes are busy: sealing costs them at most 2 %
 SEAL_BUSY_ROWS = 1000  # journal rows a second from which on lanes are busy: a guess
+
+# Relations between them.
+assert BULK_CHUNK_ITEMS <= BULK_CHUNK_ITEMS_MAX <= BULK_INLINE_ITEMS_MAX  # noqa: S101
+assert BULK_INLINE_ITEMS_MAX + 1 < JOURNAL_READ_ROWS_MAX  # noqa: S101  a page holds a unit
+assert BULK_INLINE_ITEMS_MAX <= BATCH_ITEMS_MAX  # noqa: S101

@@ -1,0 +1,192 @@
+"""The chain of seals finds whatever is done to a sealed row, and survives an erasure."""
+
+from collections.abc import Sequence
+
+import asyncpg
+import pytest
+
+from audit.chain_check import Head, check_chain
+from audit.findings import Findings, Meter
+from audit.seal import seal
+from tests.audit.conftest import Connection, Verify
+from tests.audit.history import ORGANIZATIONS, candidate_of
+from tests.conftest import PARTITIONS_TOTAL
+
+CANDIDATE = candidate_of(0, 0)
+# A row in the middle of a lane that has something in every column, once `fill` is through with it.
+ROW = "lane = 1 AND journal_sequence = 12"
+TAMPERING = {
+    "recorded_at": "recorded_at + interval '1 microsecond'",
+    "lane": "2",
+    "journal_sequence": "journal_sequence + 1",
+    "result_sequence": "result_sequence + 1",
+    "change_sequence": "coalesce(change_sequence, 0) + 1",
+    "kind": "CASE kind WHEN 'command' THEN 'item' ELSE 'command' END",
+    "source_offset": "source_offset + 1",
+    "identity": "CASE WHEN identity IS NULL THEN gen_random_uuid() END",
+    "digest": "coalesce(digest, '') || '\\x00'",
+    "organization_id": "gen_random_uuid()",
+    "candidate_id": "gen_random_uuid()",
+    "command_id": "coalesce(command_id, '') || ' '",
+    "command_source": "coalesce(command_source, '') || ' '",
+    "command_type": "coalesce(command_type, '') || ' '",
+    "actor": "coalesce(actor, '') || ' '",
+    "outcome": "coalesce(outcome, '') || ' '",
+    "reason": "coalesce(reason, '') || ' '",
+    "version": "coalesce(version, 0) + 1",
+    "previous_version": "coalesce(previous_version, 0) + 1",
+    "details": "coalesce(details::text || ' ', '{}')::json",
+    "change": "coalesce(change::text || ' ', '{}')::json",
+    "forward": "coalesce(forward, '') || '\\x00'",
+    "traceparent": "coalesce(traceparent, '') || ' '",
+    "tracestate": "coalesce(tracestate, '') || ' '",
+    "builder": "builder + 1",
+    "operation_id": "CASE WHEN operation_id IS NULL THEN gen_random_uuid() END",
+}
+
+
+async def sealed(url: str) -> int:
+    return await seal(url, report=lambda _done, _total: None)
+
+
+async def chain_of(connection: Connection, *heads: Head) -> Findings:
+    findings = Findings()
+    meter = Meter(0, lambda _done, _total: None)
+    await check_chain(connection, range(PARTITIONS_TOTAL), findings, meter, heads=heads)
+    return findings
+
+
+async def tampered(clone: Connection, *statements: str, heads: Sequence[Head] = ()) -> list[str]:
+    """Where the chain differs after these, which are undone again."""
+    undone = clone.transaction(isolation="repeatable_read")
+    await undone.start()
+    try:
+        for each in statements:
+            assert await clone.execute(each) not in ("UPDATE 0", "DELETE 0", "INSERT 0 0"), each
+        return [found.where for found in (await chain_of(clone, *heads)).listed]
+    finally:
+        await undone.rollback()
+
+
+async def test_chain__every_column_of_a_sealed_row_is_covered(
+    clone: Connection, clone_url: str, verify_clone: Verify
+) -> None:
+    rows_total = await clone.fetchval("SELECT count(*) FROM journal")
+    assert await sealed(clone_url) == rows_total
+    assert await sealed(clone_url) == 0
+    findings = await verify_clone(chain_heads=())
+    assert findings.listed == []
+    assert findings.rows["sealed rows"] == rows_total
+
+    columns = await clone.fetch(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'journal'::regclass AND attnum > 0"
+    )
+    assert {row["attname"] for row in columns} == set(TAMPERING)
+    for column, value in TAMPERING.items():
+        found = await tampered(clone, f"UPDATE journal SET {column} = {value} WHERE {ROW}")
+        assert any(where.startswith("lane 1, link 1, results") for where in found), column
+        assert len(found) == (2 if column == "lane" else 1)
+
+
+async def test_chain__rows_and_links_removed_and_put_in_are_found(
+    clone: Connection, clone_url: str
+) -> None:
+    for results in (5, 20):  # two links a lane
+        await clone.execute(
+            "UPDATE lanes SET published_result_sequence = 0, result_sequence = $1", results
+        )
+        await sealed(clone_url)
+    heads = [Head(*row) for row in await clone.fetch("SELECT lane, link, chain FROM journal_seals")]
+    copied = "INSERT INTO journal SELECT (jsonb_populate_record(j, $1)).* FROM journal AS j"
+    assert len(heads) == 2 * PARTITIONS_TOTAL
+    assert (await chain_of(clone, *heads)).listed == []
+
+    tamperings = (  # where it is found, what is done
+        ("link 2, results 6 to 20", f"DELETE FROM journal WHERE {ROW}"),
+        ("link 2, results 6 to 20", copied.replace("$1", """'{"journal_sequence": 999}'""")
+         + f" WHERE {ROW}"),
+        ("result 0", copied.replace("$1", """'{"result_sequence": 0}'""") + f" WHERE {ROW}"),
+        ("link 2", "DELETE FROM journal_seals WHERE lane = 1 AND link = 1"),
+        ("link 2", "UPDATE journal_seals SET sealed_at = now() WHERE lane = 1 AND link = 2"),
+        ("link 2, results 6 to 20",
+         ("UPDATE journal_salts SET salt = gen_random_uuid() WHERE candidate_id IN "
+         f"(SELECT candidate_id FROM journal WHERE {ROW})")),
+    )  # fmt: skip
+    for expected, statement in tamperings:
+        assert f"lane 1, {expected}" in await tampered(clone, statement), statement
+
+    # The newest link removed leaves a chain that is whole in itself: a head kept elsewhere tells.
+    removed = "DELETE FROM journal_seals WHERE lane = 1 AND link = 2"
+    assert await tampered(clone, removed) == []
+    assert await tampered(clone, removed, heads=heads) == ["lane 1, link 2"]
+    # So does everything hashed anew after a change.
+    await clone.execute("DELETE FROM journal_seals WHERE lane = 1")
+    await clone.execute(f"UPDATE journal SET actor = 'eve' WHERE {ROW}")
+    await sealed(clone_url)
+    assert (await chain_of(clone)).listed == []
+    assert {found.where for found in (await chain_of(clone, *heads)).listed} == {
+        "lane 1, link 1", "lane 1, link 2",
+    }  # fmt: skip
+
+
+async def test_chain__verifies_after_an_erasure_and_finds_what_comes_back(
+    clone: Connection, clone_url: str
+) -> None:
+    erased = f"candidate_id = '{CANDIDATE}'"
+    await sealed(clone_url)
+    kept = await clone.fetchval("SELECT forget_salt($1, $2)", ORGANIZATIONS[0], CANDIDATE)
+    assert kept == await clone.fetchval(f"SELECT count(*) FROM journal WHERE {erased}")
+    found = [each.found.split() for each in (await chain_of(clone)).listed]
+    assert sum(int(rows) for rows, *_ in found) == kept  # one was rerouted, on another lane
+    assert {" ".join(words) for _, *words in found} == {"rows with something"}
+    await clone.execute(
+        "UPDATE journal SET actor = NULL, details = NULL, change = NULL, forward = NULL "
+        f"WHERE {erased}"
+    )
+    assert (await chain_of(clone)).listed == []
+    assert await clone.fetchval(f"SELECT count(*) FROM journal_salts WHERE {erased}") == 0
+    assert await clone.fetchval("SELECT forget_salt($1, $2)", ORGANIZATIONS[0], CANDIDATE) == 0
+    for statement in (
+        f"UPDATE journal SET actor = 'eve' WHERE {erased} AND version = 2",
+        f"UPDATE journal SET outcome = 'merged' WHERE {erased} AND version = 2",
+        "DELETE FROM journal_erased_rows WHERE journal_sequence % 2 = 0",
+    ):
+        assert len(await tampered(clone, statement)) == 1, statement
+
+
+async def test_grants__only_named_roles_touch_the_chain_and_none_the_journal(
+    clone: Connection,
+) -> None:
+    """Append-only for everyone: links and salts are added by sealers, and changed by nobody."""
+    roles = [
+        row[0]
+        for row in await clone.fetch(
+            "SELECT rolname FROM pg_roles WHERE rolname LIKE 'funnel_%' AND NOT rolcanlogin"
+        )
+    ]
+    assert {"funnel_sealer", "funnel_retention"} <= set(roles)
+    tables = ("journal", "journal_seals", "journal_erased_rows", "journal_salts")
+    held = await clone.fetch(
+        "SELECT grantee, table_name, privilege_type FROM information_schema.role_table_grants "
+        "WHERE privilege_type NOT IN ('SELECT') AND grantee = ANY($1::text[]) "
+        "AND (table_name = ANY($2::text[]) OR table_name LIKE 'journal_2%')",
+        roles, tables,
+    )  # fmt: skip
+    may = {tuple(row) for row in held if not row["table_name"].startswith("journal_2")}
+    assert may == {
+        ("funnel_sealer", "journal_seals", "INSERT"),
+        ("funnel_sealer", "journal_salts", "INSERT"),
+        ("funnel_retention", "journal_seals", "INSERT"),
+    }
+    partitions = {(row[0], row[2]) for row in held if row["table_name"].startswith("journal_2")}
+    assert partitions == {("funnel_consumer", "INSERT")}
+    for role in roles:
+        await clone.execute(f"SET ROLE {role}")
+        for statement in (
+            "DROP TABLE journal",
+            "UPDATE journal SET lane = 1",
+            "DELETE FROM journal",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await clone.execute(statement)
+        await clone.execute("RESET ROLE")
