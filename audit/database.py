@@ -51,6 +51,8 @@ async def open_audit(
         )
     except asyncpg.InvalidParameterValueError as error:
         raise AuditRefused(f"There is no role {role}: run `funnel migrate up`.") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise AuditRefused(f"This login may not take the role {role}: grant it.") from error
     try:
         await connection.set_type_codec(
             "json", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes

@@ -40,6 +40,7 @@ MODULES = {
         "explain": "What became of a command.",
     },
     "funnel.cli_doctor": {"doctor": "Look at everything; say what is wrong and what to do."},
+    "funnel.cli_journal": {"journal": "Seal the journal, and let go of old months."},
     "funnel.cli_verify": {"verify": "Compare state, journal and output."},
     "funnel.cli_rebuild": {"rebuild": "The state from the journal, compared, and repaired."},
     "funnel.cli_replay": {

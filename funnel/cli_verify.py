@@ -10,6 +10,7 @@ import orjson
 import typer
 
 from funnel import servers
+from funnel.cli_journal import read_heads
 from funnel.exits import BAD_DATA
 from funnel.output import audited_output
 from funnel.progress import progress_of
@@ -17,6 +18,7 @@ from funnel.quiet import quiet_logs
 from funnel.settings import load_settings
 
 if TYPE_CHECKING:
+    from audit.chain_check import Head
     from audit.findings import Findings
 
 app = typer.Typer()
@@ -31,6 +33,15 @@ def verify(
         Path | None,
         typer.Option("--export", help="Check this export instead, with no server at hand."),
     ] = None,
+    chain: Annotated[
+        bool, typer.Option("--chain", help="Hash every sealed row again, and follow the chain.")
+    ] = False,
+    heads: Annotated[
+        Path | None,
+        typer.Option(
+            "--heads", help="And demand these links, as `funnel journal head --json` told them."
+        ),
+    ] = None,
     show_values: Annotated[
         bool, typer.Option("--show-values", help="Name values of candidates: personal data.")
     ] = False,
@@ -39,20 +50,21 @@ def verify(
         typer.Option("--json", help="One JSON object a line: each difference, then a summary."),
     ] = False,
 ) -> None:
-    """Compare state, journal and lanes; with --topics, the output topics too.
+    """Compare state, journal and lanes; with --topics the output topics, with --chain the seals.
 
     Reads only, in bounded pieces, and may run while consumers go on.
     """
     if export is not None:
         findings = _verify_export(export)
     else:
-        findings = _verify(topics=topics, show_values=show_values)
+        chain_heads = read_heads(heads) if heads else [] if chain else None
+        findings = _verify(topics=topics, chain_heads=chain_heads, show_values=show_values)
     (_tell_json if json else _tell_text)(findings)
     if findings.total:
         raise typer.Exit(BAD_DATA)
 
 
-def _verify(*, topics: bool, show_values: bool) -> "Findings":
+def _verify(*, topics: bool, chain_heads: "list[Head] | None", show_values: bool) -> "Findings":
     from audit.verify import verify as run
 
     settings = load_settings()
@@ -64,6 +76,7 @@ def _verify(*, topics: bool, show_values: bool) -> "Findings":
                 deduplication=timedelta(days=settings.deduplication_days),
                 report=report,
                 output=audited_output(settings) if topics else None,
+                chain_heads=chain_heads,
                 show_values=show_values,
             )
         )

@@ -38,6 +38,7 @@ from domain.limits import APPLYING_BATCHES_MAX, BULK_CHUNK_ITEMS, DEAD_LETTERS_K
 from funnel.allocator import keep_freed_memory
 from funnel.crash import crash_hook
 from funnel.metrics_server import serve_metrics
+from funnel.sealing import sealing
 from funnel.settings import BadSettings, Settings
 from funnel.shutdown import stop_signals
 from funnel.stall import stall_watch
@@ -54,6 +55,7 @@ class ConsumeConfig:
     Attributes:
         kafka: keyword arguments of every aiokafka client.
         consumer_id: unique among the processes alive.
+        seal_every: how often the journal is sealed; None: not by this process.
     """
 
     database_url: str
@@ -69,6 +71,7 @@ class ConsumeConfig:
     batch_records_max: int = 1000
     chunk_items: int = BULK_CHUNK_ITEMS
     operations_retention: timedelta = timedelta(days=30)
+    seal_every: timedelta | None = None
     hook: Hook = lambda _: None
 
 
@@ -99,6 +102,7 @@ def consume_config(settings: Settings) -> ConsumeConfig:
         batch_records_max=settings.batch_records_max,
         chunk_items=settings.bulk_chunk_items,
         operations_retention=timedelta(days=settings.operations_retention_days),
+        seal_every=timedelta(seconds=settings.seal_seconds) if settings.seal_seconds else None,
         hook=hook,
     )
 
@@ -197,6 +201,7 @@ async def run_consumer(
             "consumer started", action="consumer_started", consumer_id=config.consumer_id,
             lanes_total=partitions_total,
         )  # fmt: skip
+        await opened.enter_async_context(sealing(config.database_url, every=config.seal_every))
         await ConsumerService(
             consumer_id=config.consumer_id,
             membership=membership,

@@ -153,6 +153,8 @@ class Settings(BaseSettings):
     dead_letter_days: int = Field(
         DEAD_LETTERS_KEPT_DAYS, ge=1, le=3650, validation_alias="FUNNEL_DEAD_LETTER_DAYS"
     )
+    seal_seconds: float = Field(60, ge=0, le=86_400, validation_alias="FUNNEL_SEAL_SECONDS")
+    journal_archive: Path | None = Field(None, validation_alias="FUNNEL_JOURNAL_ARCHIVE")
     operations_retention_days: int = Field(
         30, ge=1, le=3650, validation_alias="FUNNEL_OPERATIONS_RETENTION_DAYS"
     )
