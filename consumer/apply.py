@@ -11,6 +11,7 @@ import orjson
 
 from consumer.bulk import BulkWrites, inline_candidates, operator_of
 from consumer.decode import Batch, DeadLetter, Item, Reroute
+from consumer.erasure_store import accept, erased
 from consumer.store import Connection, LaneStore
 from consumer.units import Place, item_rows
 from contract.dead_letters import redrive_of
@@ -20,7 +21,13 @@ from contract.lanes import Hook, LaneRow, Published
 from contract.record import pack
 from contract.topics import Topics
 from domain.candidate import CandidateState
-from domain.commands import BulkUpdateCandidates, Command, CreateCandidate, UpdateCandidate
+from domain.commands import (
+    BulkUpdateCandidates,
+    Command,
+    CreateCandidate,
+    EraseCandidate,
+    UpdateCandidate,
+)
 from domain.decide import (
     CandidateKey,
     Change,
@@ -38,10 +45,14 @@ _SETTLED_LATE_MAX = timedelta(days=1)
 
 
 class Attempt(NamedTuple):
-    """What a transaction would make true; true only if the lane's row says `after`."""
+    """What a transaction would make true; true only if the lane's row says `after`.
+
+    `erases`: it accepts erasures, whose deferred part is to be done.
+    """
 
     rows: list[JournalRow]
     after: LaneRow
+    erases: bool = False
 
 
 class Apply:
@@ -101,10 +112,13 @@ class Apply:
             recorded_at=lane.recorded_at,
         )
         self._hook("after_write_candidates")
+        if decision.erased:
+            await accept(connection, lane, decision.erased, rows)
+            self._hook("after_write_erasures")
         await self._store.append(connection, rows)
         self._hook("after_write_journal")
         await self._store.advance(connection, lane, after)
-        return Attempt(rows, after)
+        return Attempt(rows, after, erases=bool(decision.erased))
 
     def _decide(
         self,
@@ -151,7 +165,9 @@ class Apply:
             return Snapshot(settled, {}, {}, operations)
         candidates = await self._store.candidates(connection, list(keys))
         history = await merge_history(self._store, connection, candidates, merging)
-        return Snapshot(settled, candidates, history, operations)
+        missing = [] if len(candidates) == len(keys) else keys - candidates.keys()
+        blocked = await erased(connection, missing) if missing else ()
+        return Snapshot(settled, candidates, history, operations, erased=blocked)
 
     def _rows(self, lane: LaneRow, items: Sequence[Item], decision: Decision) -> list[JournalRow]:
         """One row for each item and each candidate changed in bulk, behind the lane's last."""
@@ -172,7 +188,7 @@ class Apply:
                 changed = item_rows(place, operator, verdict.bulk.items)
                 rows += changed
                 change_sequence += len(changed)
-            change_sequence += verdict.change is not None
+            change_sequence += verdict.change is not None or verdict.erasure is not None
             rows.append(self._settled(lane, index, item, verdict, change_sequence, now))
         if len(rows) > len(items):
             return [
@@ -197,7 +213,7 @@ class Apply:
             lane.lane,
             lane.journal_sequence + index,
             lane.result_sequence + index,
-            change_sequence if changed else None,
+            change_sequence if changed or verdict.erasure is not None else None,
             "command",
             item.offset,
             submission.key if verdict.settles else None,
@@ -239,12 +255,13 @@ class Apply:
         return orjson.dumps(details) if details else None
 
 
+_SINGLE = CreateCandidate | UpdateCandidate | EraseCandidate
 _Named = tuple[set[CandidateKey], list[tuple[CandidateKey, int | None]]]
 """The candidates of a batch, and of which versions of some it must know what came after them."""
 
 
 def _named(commands: Iterable[Command]) -> _Named:
-    singles = [c for c in commands if isinstance(c, CreateCandidate | UpdateCandidate)]
+    singles = [c for c in commands if isinstance(c, _SINGLE)]
     merging = [
         ((c.organization_id, c.candidate_id), c.expected_version)
         for c in singles
@@ -333,7 +350,7 @@ def _advanced(
         last_record_digest=batch.last_digest,
         journal_sequence=lane.journal_sequence + len(rows),
         result_sequence=rows[-1].result_sequence,
-        change_sequence=lane.change_sequence + sum(row.change is not None for row in rows),
+        change_sequence=lane.change_sequence + sum(row.change_sequence is not None for row in rows),
         published_result_sequence=max(lane.published_result_sequence, published.result_sequence),
         published_end_offset=max(lane.published_end_offset, published.end_offset),
     )

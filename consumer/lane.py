@@ -19,6 +19,7 @@ from consumer.apply import Apply, Attempt
 from consumer.background import Background
 from consumer.bulk import opens_work, parts, refusable
 from consumer.decode import Batch, DeadLetter, Decoder, cut
+from consumer.erasing import Erasing
 from consumer.held import Held
 from consumer.metrics import LaneMetrics
 from consumer.partitions import JournalPartitions
@@ -33,7 +34,6 @@ from consumer.store import (
     StoreError,
     TryAgain,
 )
-from contract.journal import JournalRow
 from contract.lanes import Hook, LaneHalted, LaneLost, LaneRow, Published
 from domain.limits import APPLY_TRIES_MAX, WATCHDOG_REBUILDS_MAX, WHOLE_BATCH_TRIES_MAX
 
@@ -80,6 +80,7 @@ class Lane:
         decoder: Decoder,
         apply: Apply,
         background: Background,
+        erasing: Erasing,
         store: LaneStore,
         partitions: JournalPartitions,
         outbox: Outbox,
@@ -95,6 +96,7 @@ class Lane:
         self._decoder = decoder
         self._apply = apply
         self._background = background
+        self._erasing = erasing
         self._work_open = True
         self._store = store
         self._partitions = partitions
@@ -200,6 +202,7 @@ class Lane:
 
     async def _work_off(self, row: LaneRow) -> LaneRow:
         """A chunk of the bulk operations that are open, if any is; live batches come between."""
+        row = await self._erase(row)
         if not self._work_open or self._stopping.is_set():
             return row
         try:
@@ -213,6 +216,12 @@ class Lane:
             return row
         self._work_open = after.journal_sequence != row.journal_sequence
         return after
+
+    async def _erase(self, row: LaneRow) -> LaneRow:
+        """A step of the erasures that are open, if any is."""
+        if not self._erasing.due or self._stopping.is_set():
+            return row
+        return await self._settle_whole(row, self._erasing.prepare, divisible=False)
 
     async def _settle(self, row: LaneRow, batch: Batch) -> LaneRow:
         """Apply a batch; halve it where PostgreSQL refuses data or cannot do all of it in time."""
@@ -271,12 +280,12 @@ class Lane:
             else:
                 if done is not None:
                     self._note_back()
-                    await self._offer(done.rows)
+                    await self._offer(done)
                     return done.after
             current = await self._reload()
             if attempts and _same_place(current, attempts[0].after):
                 # The COMMIT whose answer was lost did happen.
-                await self._offer(attempts[0].rows)
+                await self._offer(attempts[0])
                 return attempts[0].after
             if not _same_place(current, row):
                 return current
@@ -292,10 +301,13 @@ class Lane:
         await asyncio.sleep(random.uniform(0, 0.02 * 2**tries))
         return tries
 
-    async def _offer(self, rows: list[JournalRow]) -> None:
+    async def _offer(self, attempt: Attempt) -> None:
+        rows = attempt.rows
         if not rows:
             return
         self._work_open = self._work_open or opens_work(rows[0])
+        if attempt.erases:
+            self._erasing.begin()
         await self._outbox.offer(rows)
         self._metrics.settled(rows)
 

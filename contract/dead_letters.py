@@ -12,6 +12,8 @@ from contract.journal import JournalRow
 from contract.record import RawRecord
 
 REDRIVE_OF = "x-redrive-of"
+ERASED_HEADER = "x-erased"
+"""The only header of what an erasure leaves of a record; `blank_letters` in SQL writes it."""
 _ID = re.compile(r"(0|[1-9][0-9]{0,4})-([1-9][0-9]{0,17})", re.ASCII)
 
 
@@ -31,6 +33,11 @@ class DeadLetterId(NamedTuple):
         if found is None:
             raise ValueError("A dead letter's id is <lane>-<sequence>.")
         return cls(int(found[1]), int(found[2]))
+
+
+def was_erased(record: RawRecord) -> bool:
+    """Is nothing left of the record, as it named a candidate who was erased?"""
+    return record.value is None and (ERASED_HEADER, b"true") in record.headers
 
 
 def redrive_of(record: RawRecord) -> str | None:

@@ -21,7 +21,15 @@ from pydantic_core import PydanticCustomError
 
 from domain.candidate import BulkChanges, Changes, NewCandidate
 from domain.field_errors import ERROR_CODES, ErrorCode, FieldError, InvalidCommand, list_errors
-from domain.fields import PHONE_REGIONS, Actor, Uuid, Version, few_members, some_members
+from domain.fields import (
+    PHONE_REGIONS,
+    Actor,
+    ErasureReason,
+    Uuid,
+    Version,
+    few_members,
+    some_members,
+)
 from domain.filters import CandidateFilter, folded
 from domain.limits import BULK_CANDIDATE_IDS_MAX
 
@@ -30,6 +38,7 @@ __all__ = [
     "BULK_TYPES",
     "BULK_UPDATE",
     "COMMANDS",
+    "ERASE",
     "ERROR_CODES",
     "KNOWN_TYPES",
     "Action",
@@ -38,6 +47,7 @@ __all__ = [
     "CommandParser",
     "ControlBulkOperation",
     "CreateCandidate",
+    "EraseCandidate",
     "ErrorCode",
     "FieldError",
     "InvalidCommand",
@@ -70,6 +80,17 @@ class UpdateCandidate(BaseModel):
     changes: Annotated[Changes, BeforeValidator(some_members)]
     expected_version: Version | None = None
     on_conflict: OnConflict = "reject"
+
+
+class EraseCandidate(BaseModel):
+    """`candidate.erase.v1`: a person's data becomes unreadable, the id stays blocked."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    organization_id: Uuid
+    candidate_id: Uuid
+    actor: Actor
+    reason: ErasureReason
 
 
 def _distinct_ids(ids: list[str]) -> list[str]:
@@ -157,7 +178,11 @@ class ControlBulkOperation(BaseModel):
     action: Action
 
 
-Command: TypeAlias = CreateCandidate | UpdateCandidate | BulkUpdateCandidates | ControlBulkOperation
+Command: TypeAlias = (
+    CreateCandidate | UpdateCandidate | EraseCandidate | BulkUpdateCandidates | ControlBulkOperation
+)
+
+ERASE = "candidate.erase.v1"
 
 BULK_UPDATE = "candidate.bulk-update.v1"
 BULK_CONTROL = "bulk-operation.control.v1"
@@ -166,6 +191,7 @@ BULK_CONTROL = "bulk-operation.control.v1"
 COMMANDS: Mapping[str, type[Command]] = {
     "candidate.create.v1": CreateCandidate,
     "candidate.update.v1": UpdateCandidate,
+    ERASE: EraseCandidate,
     BULK_UPDATE: BulkUpdateCandidates,
     BULK_CONTROL: ControlBulkOperation,
 }

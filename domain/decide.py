@@ -5,7 +5,7 @@ other's effect through the snapshot's own copy of the state, so any split of a h
 batches decides the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
@@ -17,11 +17,12 @@ from domain.commands import (
     Command,
     ControlBulkOperation,
     CreateCandidate,
+    EraseCandidate,
     FieldError,
     UpdateCandidate,
 )
 from domain.identity import Identity, operation_id_of, uuid7_prefix, uuid7_time
-from domain.verdicts import CandidateKey, Change, Operation, Settled, Verdict
+from domain.verdicts import CandidateKey, Change, Erasure, Operation, Settled, Verdict
 from domain.working import Working, invalid
 
 __all__ = [
@@ -53,7 +54,8 @@ class Snapshot(NamedTuple):
 
     `history` holds, for candidates named by a `merge`, the fields changed by each version;
     `operations`, by organization and id, those that a control or bulk command names; `refused`,
-    candidates of bulk commands whose new state the database does not take.
+    candidates of bulk commands whose new state the database does not take; `erased`, those of the
+    named candidates that were erased.
     """
 
     settled: dict[str, Settled]
@@ -61,6 +63,7 @@ class Snapshot(NamedTuple):
     history: dict[CandidateKey, dict[int, frozenset[str]]]
     operations: Mapping[CandidateKey, Operation] = _NO_OPERATIONS
     refused: frozenset[CandidateKey] = frozenset()
+    erased: Collection[CandidateKey] = ()
 
 
 class Decision(NamedTuple):
@@ -70,6 +73,7 @@ class Decision(NamedTuple):
     created: list[CandidateState]
     updated: list[tuple[int, CandidateState]]
     """`(version seen in the snapshot, new state)`."""
+    erased: list[Erasure]
 
 
 def decide(
@@ -91,7 +95,7 @@ def decide(
         recorded_at_text: the same instant as RFC 3339, as it goes into state and events.
     """
     settled = dict(snapshot.settled)
-    work = Working(snapshot.candidates, snapshot.history, recorded_at_text)
+    work = Working(snapshot.candidates, snapshot.history, recorded_at_text, snapshot.erased)
     oldest = (recorded_at - deduplication_horizon).timestamp()
     oldest_prefix = uuid7_prefix(oldest)
     verdicts: list[Verdict] = []
@@ -107,7 +111,7 @@ def decide(
                 submission.digest, lane, sequence, verdict.outcome, verdict.reason, verdict.version
             )
     created, updated = work.written()
-    return Decision(verdicts, created, updated)
+    return Decision(verdicts, created, updated, work.erasures)
 
 
 def _settle(submission: Submission, work: Working, snapshot: Snapshot) -> Verdict:
@@ -115,9 +119,13 @@ def _settle(submission: Submission, work: Working, snapshot: Snapshot) -> Verdic
     if isinstance(command, UpdateCandidate):
         key = (command.organization_id, command.candidate_id)
         verdict = work.update(key, command.changes, command.expected_version, command.on_conflict)
+        if verdict.reason == "not_found":
+            return work.missing(key)
     elif isinstance(command, CreateCandidate):
         key = (command.organization_id, command.candidate_id)
         verdict = work.create(command)
+    elif isinstance(command, EraseCandidate):
+        return work.erase(command)
     elif command is None:
         return invalid(submission.errors)
     else:

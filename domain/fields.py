@@ -20,6 +20,7 @@ from domain.limits import (
     ATTRIBUTES_BYTES_MAX,
     ATTRIBUTES_LEVELS_MAX,
     EMAIL_CHARACTERS_MAX,
+    ERASE_REASON_CHARACTERS_MAX,
     MEMBERS_MAX,
     NAME_CHARACTERS_MAX,
     NUMBER_MAX,
@@ -153,6 +154,11 @@ Uuid = Annotated[
     Field(json_schema_extra={"format": "uuid"}),
 ]
 Actor = Annotated[str, text(ACTOR_CHARACTERS_MAX)]
+ErasureReason = Annotated[
+    str,
+    text(ERASE_REASON_CHARACTERS_MAX, trimmed=True),
+    Field(description="Kept for good as proof: it must not tell of the person."),
+]
 Version = Annotated[int, Field(ge=1, le=NUMBER_MAX)]
 
 Name = Annotated[str, text(NAME_CHARACTERS_MAX, trimmed=True)]

@@ -18,6 +18,7 @@ ATTRIBUTES_LEVELS_MAX = 5  # the object itself is the first level
 
 # The command, CONTRACT.md 3 and 4.
 ACTOR_CHARACTERS_MAX = 200
+ERASE_REASON_CHARACTERS_MAX = 500  # a sentence or two, kept for good: a guess
 NUMBER_MIN = -(2**63)  # a signed 64-bit integer, the widest that every reader holds
 NUMBER_MAX = 2**63 - 1
 MEMBERS_MAX = 64  # of an object of ours: none has more than 10, so a bound on errors only
@@ -63,6 +64,8 @@ JOURNAL_AHEAD_DAYS = 45  # partitions exist so far ahead: survives a month witho
 JOURNAL_MARGIN_DAYS = 7  # made again when less than this is left
 LANE_HELD_SECONDS = 5  # an open transaction before the next command is normal for less: a guess
 LANE_RETRY_SECONDS = 30  # a halted lane is looked at again: it goes on once the remedy was applied
+ERASE_ROWS_MAX = 500  # emptied in one transaction: as long as a chunk of a bulk operation
+ERASE_AGAIN_SECONDS = 2  # an erasure that waits for output is looked at again: a guess
 
 # What PostgreSQL keeps of dead letters.
 DEAD_LETTERS_KEPT_DAYS = 90  # by default: a quarter to find out, and to redrive them

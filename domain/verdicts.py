@@ -36,7 +36,7 @@ class Verdict(NamedTuple):
     """How one submission was settled. `details` is what only some results carry.
 
     `settles` is False where the identity is, or may be, settled by an earlier submission.
-    `bulk` is what a bulk or control command does besides.
+    `bulk` is what a bulk or control command does besides; `erasure`, what an erase command does.
     """
 
     outcome: Outcome
@@ -49,6 +49,19 @@ class Verdict(NamedTuple):
     change: Change | None = None
     settles: bool = True
     bulk: "InlineBulk | Admission | Steering | None" = None
+    erasure: "Erasure | None" = None
+
+
+class Erasure(NamedTuple):
+    """A candidate that goes: its row is deleted, its id is blocked.
+
+    Attributes:
+        seen_version: of its row; None if that is not written yet.
+    """
+
+    key: CandidateKey
+    seen_version: int | None
+    reason: str
 
 
 class BulkItem(NamedTuple):

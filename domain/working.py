@@ -3,14 +3,20 @@
 One candidate at a time: what a single command does to it is what the item of a bulk does.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
 
 from domain.candidate import CandidateState, Changes
-from domain.commands import CreateCandidate, FieldError, InvalidCommand, OnConflict
+from domain.commands import (
+    CreateCandidate,
+    EraseCandidate,
+    FieldError,
+    InvalidCommand,
+    OnConflict,
+)
 from domain.limits import MERGE_VERSIONS_MAX
 from domain.merge import changed_fields
-from domain.verdicts import CandidateKey, Change, Verdict
+from domain.verdicts import CandidateKey, Change, Erasure, Verdict
 
 
 class Working:
@@ -18,6 +24,7 @@ class Working:
 
     Args:
         history: for candidates named by a `merge`, the fields changed by each version.
+        erased: which of those that are not there were erased.
         now: the batch's instant as RFC 3339.
     """
 
@@ -26,12 +33,15 @@ class Working:
         candidates: Mapping[CandidateKey, CandidateState],
         history: Mapping[CandidateKey, Mapping[int, Collection[str]]],
         now: str,
+        erased: Iterable[CandidateKey] = (),
     ) -> None:
         self._seen = candidates
         self._now = now
         self._states = dict(candidates)
         self._history = history
         self._changed_here: dict[CandidateKey, dict[int, Collection[str]]] = {}
+        self._erased = set(erased)
+        self.erasures: list[Erasure] = []
 
     def written(self) -> tuple[list[CandidateState], list[tuple[int, CandidateState]]]:
         """Each touched candidate once: created; updated, with the version that was read."""
@@ -50,9 +60,32 @@ class Working:
         self._states[key] = change.state
         self._changed_here.setdefault(key, {})[change.state["version"]] = change.changed
 
+    def missing(self, key: CandidateKey) -> Verdict:
+        """The answer to a command whose candidate is not there."""
+        if key in self._erased:
+            return Verdict("rejected", "erased", detail="The candidate was erased.")
+        return Verdict("rejected", "not_found", detail="No such candidate.")
+
+    def erase(self, command: EraseCandidate) -> Verdict:
+        """The candidate is no more from now on; its last version is the tombstone."""
+        key = command.organization_id, command.candidate_id
+        state = self._states.pop(key, None)
+        if state is None:
+            return self.missing(key)
+        self._changed_here.pop(key, None)
+        self._erased.add(key)
+        seen = self._seen.get(key)
+        erasure = Erasure(key, None if seen is None else seen["version"], command.reason)
+        self.erasures.append(erasure)
+        version = state["version"]
+        return Verdict("accepted", None, version + 1, version, erasure=erasure)
+
     def create(self, command: CreateCandidate) -> Verdict:
         """What the command does, not kept yet."""
-        state = self._states.get((command.organization_id, command.candidate_id))
+        key = command.organization_id, command.candidate_id
+        if key in self._erased:
+            return self.missing(key)
+        state = self._states.get(key)
         if state is not None:
             return Verdict(
                 "rejected",

@@ -20,6 +20,7 @@ from consumer.apply import Apply
 from consumer.background import Background
 from consumer.bulk import BulkWrites
 from consumer.decode import Decoder
+from consumer.erasing import Erasing
 from consumer.lane import Lane
 from consumer.membership import Claim, Membership
 from consumer.metrics import ConsumerMetrics
@@ -180,6 +181,7 @@ async def run_consumer(
                 background=Background(
                     store, operations, retention=config.operations_retention, hook=config.hook
                 ),
+                erasing=Erasing(store, hook=config.hook),
                 store=store,
                 partitions=partitions,
                 outbox=Publisher(

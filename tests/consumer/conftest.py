@@ -75,8 +75,14 @@ def update(key: Key, changes: Json, *, id: str | None = None, **rest: Any) -> Co
     return Command(id or str(uuid4()), "candidate.update.v1", data)
 
 
+def erase(key: Key, *, id: str | None = None, **rest: Any) -> Command:  # noqa: A002
+    data: Json = {"organization_id": key[0], "candidate_id": key[1], "actor": "user:1"}
+    data |= {"reason": "asked for on paper", **rest}
+    return Command(id or str(uuid4()), "candidate.erase.v1", data)
+
+
 class Event(NamedTuple):
-    """One record of results or changes."""
+    """One record of results or changes; a tombstone has no data."""
 
     partition: int
     key: str | None
@@ -265,10 +271,10 @@ class Bed:
         for topic, events in both:
             for lane in range(PARTITIONS):
                 of_lane = [event for event in events if event.partition == lane]
-                sequences = [event.data["sequence"] for event in of_lane]
+                sequences = [int(event.headers["ce_sequence"]) for event in of_lane]
                 assert sequences == list(range(1, len(of_lane) + 1)), f"{topic}/{lane}"
-                for event in of_lane:
-                    sequence = event.data["sequence"]
+                for sequence, event in zip(sequences, of_lane, strict=True):
+                    assert event.data.get("sequence", sequence) == sequence
                     assert event.headers["ce_id"] == f"{topic}/{lane}/{sequence}".encode()
                     assert event.headers["ce_sequence"] == b"%020d" % sequence
 
@@ -286,7 +292,8 @@ class Bed:
             self.dead_letters.append(record)
             return
         key = None if record.key is None else record.key.decode()
-        event = Event(record.partition, key, dict(record.headers), orjson.loads(record.value))
+        data = {} if record.value is None else orjson.loads(record.value)
+        event = Event(record.partition, key, dict(record.headers), data)
         (self.results if topic == self.topics.results else self.changes).append(event)
 
 

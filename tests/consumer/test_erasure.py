@@ -1,0 +1,134 @@
+"""Erasure end to end: what is gone, what stays, and that nothing readable is left anywhere."""
+
+import asyncio
+
+import orjson
+
+from contract.dead_letters import was_erased
+from contract.record import unpack
+from stack.postgres import postgres_programs
+from tests.consumer.bulk import bulk, ended
+from tests.consumer.conftest import Bed, Event, Json, Key, create, erase, new_key, update
+
+NAME, EMAIL, PHONE = "Zephyrine", "zephyrine.q@example.org", "+442079460123"
+PERSON = {"first_name": NAME, "last_name": "Quillfeather", "email": EMAIL, "phone": PHONE}
+TRACES = (NAME.lower(), "quillfeather", "79460123", "shoesize", "left-handed")
+
+
+async def dump(database_url: str) -> str:
+    """Everything in the database, as pg_dump writes it."""
+    process = await asyncio.create_subprocess_exec(
+        postgres_programs() / "pg_dump", "--data-only", database_url,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    text, _ = await process.communicate()
+    assert process.returncode == 0
+    return text.decode()
+
+
+def traces(text: str) -> list[str]:
+    """Which of the person's data is in a text, as it is or in hexadecimal as bytes are dumped."""
+    text = text.lower()
+    return [each for each in TRACES if each in text or each.encode().hex() in text]
+
+
+async def erased(bed: Bed, key: Key) -> Event:
+    """`candidate.erased.v1` of a candidate, waited for."""
+    found: list[Event] = []
+
+    def came() -> bool:
+        found[:] = [
+            event
+            for event in bed.results
+            if event.type == "candidate.erased.v1" and event.data["candidate_id"] == key[1]
+        ]
+        return bool(found)
+
+    await bed.until(came)
+    [event] = found
+    return event
+
+
+async def row_of(bed: Bed, key: Key) -> Json:
+    row = await bed.database.fetchrow(
+        "SELECT * FROM erasures WHERE organization_id = $1 AND candidate_id = $2", *key
+    )
+    assert row is not None
+    return dict(row)
+
+
+async def test_erase__leaves_no_trace_and_the_id_is_blocked(own_bed: Bed) -> None:
+    """Of one who is in the state, the journal, on another lane, in bulk work and a dead letter."""
+    bed = own_bed
+    async with bed.consuming():
+        key = new_key(0)
+        other = (key[0], new_key()[1])
+        first = create(key, **PERSON, attributes={"shoesize": 38})
+        await bed.settle(first, lane=1)  # rerouted: its record is in another lane's journal
+        await bed.settle(create(other), update(key, {"tags": ["left-handed"]}))
+        invalid = update(key, {"attributes": {"shoesize": {"a": {"b": {"c": {"d": {}}}}}}})
+        alone = bulk(key[0], {"tags": ["left-handed", "a"]}, candidate_ids=[key[1]])
+        dry = bulk(key[0], {"tags": ["x"]}, candidate_ids=[key[1], other[1]], dry_run=True)
+        by_name = bulk(key[0], {"rating": 1}, filter={"q": NAME}, dry_run=True)
+        refused, changed, tried, begun = await bed.settle(invalid, alone, dry, by_name)
+        assert (refused["reason"], changed["outcome"]) == ("invalid", "applied")
+        assert len(tried["differences"]) == 2
+        await ended(bed, begun["operation_id"])
+        letter = orjson.dumps({**first.data, "candidate_id": key[1].upper()})
+        unknown = dict(create(key).headers) | {"ce_type": b"candidate.hire.v1"}
+        offset = await bed.send_raw(2, letter, unknown)
+        await bed.dead_letter(2, offset)
+        assert set(traces(await dump(bed.database_url))) == set(TRACES)
+
+        command = erase(key)
+        [result] = await bed.settle(command)
+        assert result["outcome"] == "accepted"
+        assert (result["version"], result["previous_version"]) == (4, 3)
+        assert await bed.state(key) is None
+        blocked = [update(key, {"rating": 1}), create(key, **PERSON), erase(key)]
+        for answer in await bed.settle(*blocked):
+            assert (answer["outcome"], answer["reason"]) == ("rejected", "erased")
+        [repeated, again] = await bed.settle(first, command)
+        assert (repeated["outcome"], repeated["original"]["version"]) == ("duplicate", 1)
+        assert (again["outcome"], again["original"]["outcome"]) == ("duplicate", "accepted")
+
+        done = await erased(bed, key)
+        assert done.data["command_id"] == command.id
+        assert done.data.items() >= {"journal_rows": 5, "operations": 3, "dead_letters": 1}.items()
+        assert traces(await dump(bed.database_url)) == []
+        proof = await row_of(bed, key)
+        assert (proof["reason"], proof["actor"]) == ("asked for on paper", "user:1")
+        assert proof["completed_at"] >= proof["accepted_at"]
+        assert await bed.state(other)
+
+        [still] = await bed.settle(bulk(key[0], {"rating": 2}, candidate_ids=[key[1], other[1]]))
+        assert still["failed"][0]["reason"] == "not_found"
+        tombstone = bed.changes_of(key)[-1]
+        assert (tombstone.type, tombstone.data) == ("candidate.erased.v1", {})
+        [record] = await bed.database.fetch("SELECT record FROM dead_letters")
+        assert was_erased(unpack(record["record"]))
+
+
+async def test_erase__of_a_candidate_that_never_was_is_not_found(bed: Bed) -> None:
+    [result] = await bed.settle(erase(new_key()))
+    assert (result["outcome"], result["reason"]) == ("rejected", "not_found")
+
+
+async def test_erase__in_the_batch_that_creates_the_candidate(own_bed: Bed) -> None:
+    """Created, erased and sent again before the lane looks: one transaction decides it all."""
+    bed, key, other = own_bed, new_key(), new_key()
+    commands = [
+        create(key, **PERSON), update(key, {"rating": 3}), erase(key), create(key), erase(key),
+        create(other),
+    ]  # fmt: skip
+    await bed.send(*commands)
+    async with bed.consuming():
+        results = [(await bed.result(command)).data for command in commands]
+        await erased(bed, key)
+    assert [result["outcome"] for result in results] == [
+        "applied", "applied", "accepted", "rejected", "rejected", "applied",
+    ]  # fmt: skip
+    assert [event.type for event in bed.changes_of(key)] == [
+        "candidate.created.v1", "candidate.updated.v1", "candidate.erased.v1",
+    ]  # fmt: skip
+    assert traces(await dump(bed.database_url)) == []
