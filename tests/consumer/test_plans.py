@@ -41,6 +41,12 @@ SELECT date_trunc('month', now()) + n * interval '2 minutes', n % 4, n / 4 + 1, 
     '{"changed": {"rating": {"from": 1, "to": 2}}, "state": {}}', 1
 FROM generate_series(1, 60000) AS n;
 
+INSERT INTO erasures (organization_id, candidate_id, lane, result_sequence, version, command_id,
+    command_source, actor, reason, accepted_at, looked_at, result_sequences, completed_at)
+SELECT md5((n % 97)::text)::uuid, md5('new' || n)::uuid, n % 4, n, 2, 'e', '/s', 'me', 'asked',
+       now(), now(), '{}', now()
+FROM generate_series(1, 20000) AS n;
+
 ANALYZE;
 """
 
@@ -81,6 +87,13 @@ CONSUMER = [
         1000,
     ),
     ("insert_candidates", f"{NEW_KEYS}, {STATE}", set(), 1000),
+    ("erased", NEW_KEYS, {"erasures_pkey"}, 1000),
+    (
+        "delete_candidates",
+        f"{KEYS}, array_fill(3::bigint, ARRAY[1000])",
+        {"candidates_pkey"},
+        1000,
+    ),
 ]
 LANE = [
     ("lock_lane", "2", 1),

@@ -38,6 +38,7 @@ class Model:
     def __init__(self) -> None:
         self.settled: dict[Any, tuple[datetime, str, Json]] = {}
         self.states: dict[Any, Json] = {}
+        self.erased: set[Any] = set()
         self.journal: list[Json] = []
 
     def settle(self, sent: Sent, sequence: int, now: datetime) -> Json:
@@ -68,7 +69,9 @@ class Model:
             if candidate_id not in items:
                 version = {"expected_version": expected.get(candidate_id)}
                 update = {**single, **version, "candidate_id": candidate_id}
-                items[candidate_id] = self._decide(update, now)
+                item = self._decide(update, now)
+                gone = item.get("reason") == "erased"
+                items[candidate_id] = rejected("not_found") if gone else item
         if data.get("dry_run"):
             self.states, self.journal = before
         told = [BULK_WORDS[str(item.get("reason", item["outcome"]))] for item in items.values()]
@@ -85,13 +88,23 @@ class Model:
         if "candidate_ids" in data:
             return self._decide_bulk(data, now)
         key = data["organization_id"], data["candidate_id"]
-        state, fields = self.states.get(key), data.get("candidate") or data["changes"]
+        state, fields = self.states.get(key), data.get("candidate") or data.get("changes", {})
         if invalid(fields):
             return rejected("invalid")
+        if key in self.erased:
+            return rejected("erased")
+        if "reason" in data and state:
+            self.erased.add(key)
+            version = self.states.pop(key)["version"]
+            return {"outcome": "accepted", "version": version + 1, "previous_version": version}
         if "candidate" in data:
             return rejected("already_exists") if state else self._write(key, None, fields, now)
         if state is None:
             return rejected("not_found")
+        return self._update(key, state, data, now)
+
+    def _update(self, key: tuple[str, str], state: Json, data: Json, now: str) -> Json:
+        fields = data["changes"]
         expected = data.get("expected_version") or state["version"]
         moved, how = expected != state["version"], data.get("on_conflict", "reject")
         if moved and how != "overwrite":

@@ -28,7 +28,7 @@ from domain.decide import (
     decide,
 )
 from domain.identity import Identity, command_digest
-from domain.verdicts import InlineBulk
+from domain.verdicts import Erasure, InlineBulk
 from tests.domain.model import HORIZON, Json, Model, Sent
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -61,6 +61,13 @@ def update(
     return Sent(command_id, sender, "candidate.update.v1", {**ids, "changes": changes, **rest})
 
 
+def erase(
+    command_id: str = "e", *, sender: str = "/s", key: CandidateKey = KEY, reason: str = "asked"
+) -> Sent:
+    ids = {"organization_id": key[0], "candidate_id": key[1], "actor": "me"}
+    return Sent(command_id, sender, "candidate.erase.v1", {**ids, "reason": reason})
+
+
 def bulk(
     command_id: str,
     changes: Json,
@@ -91,6 +98,7 @@ class Database:
 
     def __init__(self) -> None:
         self.candidates: dict[CandidateKey, CandidateState] = {}
+        self.erased: set[CandidateKey] = set()
         self.journal: list[tuple[datetime, Submission, Verdict, int]] = []
 
     def run(self, batch: Sequence[Sent], now: datetime = NOW) -> list[Verdict]:
@@ -128,7 +136,8 @@ class Database:
                 state, changed = change.state, frozenset(change.changed)
                 key = state["organization_id"], state["candidate_id"]
                 history.setdefault(key, {})[state["version"]] = changed
-        return Snapshot(settled, {k: _read(row) for k, row in self.candidates.items()}, history)
+        candidates = {key: _read(row) for key, row in self.candidates.items()}
+        return Snapshot(settled, candidates, history, erased=frozenset(self.erased))
 
     def _write(self, decision: Decision) -> None:
         written = set()
@@ -142,6 +151,11 @@ class Database:
             assert self.candidates[key]["version"] == seen < state["version"]
             written.add(key)
             self.candidates[key] = state
+        for key, seen_version, _ in decision.erased:
+            assert key not in self.erased | written
+            row = self.candidates.pop(key, None)
+            assert seen_version == (None if row is None else row["version"])
+            self.erased.add(key)
         assert len(written) == len(decision.created) + len(decision.updated)
 
 
@@ -175,7 +189,7 @@ def told(verdict: Verdict) -> Json:
         assert sum(verdict.bulk.counts[1:]) == verdict.bulk.counts.total
         return {**told, "failed": failed}
     answer: Json = {"outcome": verdict.outcome, "reason": verdict.reason}
-    if verdict.outcome in ("applied", "merged"):
+    if verdict.outcome in ("applied", "merged") or verdict.erasure is not None:
         answer |= {"version": verdict.version, "previous_version": verdict.previous_version}
     if verdict.outcome == "unchanged":
         answer["version"] = verdict.version
@@ -255,6 +269,8 @@ def _sent(draw: st.DrawFn) -> Sent:
     if draw(st.integers(0, 3)) == 0:
         person = draw(st.fixed_dictionaries({}, optional=_WRITABLE))
         return create(command_id, sender=sender, key=key, **person)
+    if draw(st.integers(0, 9)) == 0:
+        return erase(command_id, sender=sender, key=key)
     if draw(st.integers(0, 3)) == 0:
         return draw(_bulks(command_id, sender, key[0]))
     rest = draw(
@@ -301,6 +317,7 @@ def test_decide__any_split_equals_the_model(history: list[tuple[timedelta, list[
     assert {k: exact(s) for k, s in database.candidates.items()} == {
         k: exact(s) for k, s in model.states.items()
     }
+    assert database.erased == model.erased
 
 
 # Each row of the table of outcomes and reasons.
@@ -337,6 +354,32 @@ def test_decide__update_applies_and_names_from_and_to() -> None:
     assert (verdict.outcome, verdict.version, verdict.previous_version) == ("applied", 2, 1)
     assert verdict.change is not None
     assert verdict.change.changed == {"rating": {"from": 1, "to": None}}
+
+
+def test_decide__erase_is_accepted_with_the_tombstone_as_the_last_version() -> None:
+    verdict = only([create(), update("u", {"rating": 1}), erase()])
+    told = (verdict.outcome, verdict.reason, verdict.version, verdict.previous_version)
+    assert told == ("accepted", None, 3, 2)
+    assert verdict.change is None
+    assert verdict.erasure == Erasure(KEY, None, "asked")
+
+
+def test_decide__an_erased_id_is_blocked_in_its_batch_and_in_later_ones() -> None:
+    database = Database()
+    after = [create("c2"), update("u", {"rating": 1}), erase("e2")]
+    [_, erasure, *blocked] = database.run([create(), erase(), *after])
+    blocked += database.run([each._replace(id=f"again {each.id}") for each in after])
+    assert erasure.outcome == "accepted"
+    assert {(each.outcome, each.reason) for each in blocked} == {("rejected", "erased")}
+    [again] = database.run([erase()])
+    assert again.outcome == "duplicate"
+    [other] = database.run([bulk("b", {"rating": 1}, ids=[CANDIDATE])])
+    assert told(other)["failed"] == {CANDIDATE: "not_found"}
+
+
+def test_decide__erase_of_nobody_is_not_found() -> None:
+    assert only([erase()]).reason == "not_found"
+    assert only([erase(reason=" ")]).reason == "invalid"
 
 
 def test_decide__same_values_are_unchanged() -> None:
