@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from api.auth import TokenVerifier
+from api.bulk import add_bulk_routes
 from api.candidate_writes import add_candidate_write_routes
 from api.candidates import add_candidate_routes
 from api.change_waits import ChangeWaits
@@ -33,11 +34,15 @@ from api.docs import add_docs_routes
 from api.gate import Admission, Scope, admission, write_admission
 from api.health import add_health_routes
 from api.history import add_history_routes
+from api.journal_queries import read_past
 from api.limits import CORS_PREFLIGHT_S
 from api.listing import add_list_routes
 from api.metrics import Metrics
 from api.observe import Observe
 from api.openapi import DocumentedApi
+from api.operation_reads import read_operations
+from api.operations import add_operation_routes
+from api.pages_of_operations import OperationPages
 from api.paging import ReadTools
 from api.past import past_of
 from api.ports import CommandSender, DeadLetterDesk
@@ -50,8 +55,10 @@ from api.problems import (
     answer_problem,
     unavailable,
 )
+from api.progress import ProgressStreams
 from api.queries import read_candidates, read_commands
 from api.rates import WriteLimit
+from api.steering import add_steering_routes
 from api.waiting import CommandWaits, TooManyWaits
 from api.writing import Writes
 from contract.events import EventBuilder
@@ -172,7 +179,7 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         app,
         base_path=BASE_PATH,
         writes=writes,
-        candidates=candidates,
+        past=partial(read_past, database, as_of=None),
         builder=builder,
         admit_writer=admit_write("candidates:write"),
         admit_eraser=admit_write("candidates:erase"),
@@ -183,6 +190,26 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         waits=waits,
         builder=builder,
         admit=admit,
+    )
+    operations = Coalesced(partial(read_operations, database))
+    app.state.progress = ProgressStreams(operations, ending=waits.ending)
+    add_bulk_routes(
+        app, base_path=BASE_PATH, writes=writes, admit_writer=admit_write("candidates:write")
+    )
+    add_operation_routes(
+        app,
+        base_path=BASE_PATH,
+        operations=operations,
+        pages=OperationPages(database, config.cursors),
+        streams=app.state.progress,
+        admit=admit,
+    )
+    add_steering_routes(
+        app,
+        base_path=BASE_PATH,
+        writes=writes,
+        operations=operations,
+        admit=admit_write("operations:manage"),
     )
     add_dead_letter_routes(
         app,

@@ -5,8 +5,9 @@ the same however often the request is repeated.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID, uuid5
 
 import orjson
@@ -16,12 +17,11 @@ from starlette.responses import Response
 
 from api.bodies import JSON, MERGE_PATCH, json_object
 from api.candidates import BareRoute, candidate_id_of, refuse_parameters
-from api.coalesce import Coalesced
 from api.gate import Admission
 from api.headers import entity_tag, version_matched
+from api.journal_queries import NoLongerKept
 from api.limits import BODY_BYTES_MAX
 from api.problems import Problem, invalid_request
-from api.queries import CandidateKey
 from api.write_docs import CREATE, ERASE, PATCH
 from api.writing import Writes, Written
 from contract.events import EventBuilder
@@ -42,12 +42,20 @@ _IN_CREATE = {"/candidate": "", "/candidate_id": "/id"}
 _IN_ERASE = {"/candidate_id": "/path/candidate_id", "/reason": "/query/reason"}
 
 
+class VersionReader(Protocol):
+    """Reads a candidate at a version; raises `NoLongerKept` where nothing tells."""
+
+    async def __call__(
+        self, organization_id: str, candidate_id: str, *, version: int | None
+    ) -> CandidateState | None: ...
+
+
 def add_candidate_write_routes(
     app: FastAPI,
     *,
     base_path: str,
     writes: Writes,
-    candidates: Coalesced[CandidateKey, CandidateState],
+    past: VersionReader,
     builder: EventBuilder,
     admit_writer: Admission,
     admit_eraser: Admission,
@@ -71,7 +79,7 @@ def add_candidate_write_routes(
         written = await writes.write(asked, "candidate.update.v1", data, _IN_PATCH)
         if written.settled is None:
             return writes.pending(written)
-        return _candidate(await _state(candidates, written), HTTPStatus.OK, asked.headers)
+        return _candidate(await _state(past, written), HTTPStatus.OK, asked.headers)
 
     async def create_candidate(request: Request) -> Response:
         """Create a candidate, under the `id` in the body or a new one."""
@@ -85,7 +93,7 @@ def add_candidate_write_routes(
             return writes.pending(written)
         location = f"{base_path}/candidates/{candidate_id.lower()}"
         headers = {"location": location, **asked.headers}
-        return _candidate(await _state(candidates, written), HTTPStatus.CREATED, headers)
+        return _candidate(await _state(past, written), HTTPStatus.CREATED, headers)
 
     async def erase_candidate(request: Request) -> Response:
         """Make a person's data unreadable for good; the id stays blocked. `reason` is kept."""
@@ -145,19 +153,17 @@ def _new_id(identity: Identity) -> str:
     return str(uuid5(_IDS, identity.key))
 
 
-async def _state(
-    candidates: Coalesced[CandidateKey, CandidateState], written: Written
-) -> Mapping[str, Any]:
-    """The candidate at the version that the command made or found."""
+async def _state(past: VersionReader, written: Written) -> Mapping[str, Any]:
+    """The candidate at the version that the command made or found, however long ago."""
     row = written.settled
+    state: Mapping[str, Any] | None = None
     if row is not None and row.change is not None:
-        state: Mapping[str, Any] | None = orjson.loads(row.change)["state"]
+        state = orjson.loads(row.change)["state"]
     elif row is not None and row.organization_id and row.candidate_id:
-        state = await candidates.get((row.organization_id, row.candidate_id))
-    else:
-        state = None
+        with suppress(NoLongerKept):
+            state = await past(row.organization_id, row.candidate_id, version=row.version)
     if state is None:
-        raise Problem(HTTPStatus.GONE, "erased", "The candidate was erased.")
+        raise Problem(HTTPStatus.GONE, "erased", "What it was is no longer kept, or was erased.")
     return state
 
 

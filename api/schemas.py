@@ -5,7 +5,7 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from domain.candidate import CandidateState
-from domain.outcomes import DeadLetterCode, Outcome, Reason
+from domain.outcomes import DeadLetterCode, FailedReason, Outcome, Reason
 
 
 class ErrorDocument(TypedDict):
@@ -29,6 +29,37 @@ class OriginalDocument(TypedDict):
 ChangedDocument = TypedDict("ChangedDocument", {"from": Any, "to": Any})
 
 
+class CountsDocument(TypedDict):
+    """The items by what became of them: all but `total` add up to it."""
+
+    total: int
+    applied: int
+    unchanged: int
+    conflict: int
+    not_found: int
+    invalid: int
+    cancelled: int
+    pending: int
+
+
+class FailedDocument(TypedDict):
+    """A candidate that was not changed, and why."""
+
+    candidate_id: str
+    reason: FailedReason
+    current_version: NotRequired[int]
+    fields: NotRequired[list[str]]
+    errors: NotRequired[list[ErrorDocument]]
+
+
+class DifferenceDocument(TypedDict):
+    """What a dry run would change of one candidate."""
+
+    candidate_id: str
+    version: int
+    changed: dict[str, ChangedDocument]
+
+
 class CommandDocument(TypedDict):
     """A result event's data; or `pending` with `lag`; or `dead_lettered` with `error_code`."""
 
@@ -46,6 +77,10 @@ class CommandDocument(TypedDict):
     fields: NotRequired[list[str]]
     errors: NotRequired[list[ErrorDocument]]
     original: NotRequired[OriginalDocument]
+    operation_id: NotRequired[str]
+    counts: NotRequired[CountsDocument]
+    failed: NotRequired[list[FailedDocument]]
+    differences: NotRequired[list[DifferenceDocument]]
     sequence: NotRequired[int]
     settled_at: NotRequired[str]
     lag: NotRequired[int]

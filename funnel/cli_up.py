@@ -15,7 +15,7 @@ from funnel.settings import Settings, load_settings
 app = typer.Typer()
 
 TOKEN_LIFETIME = timedelta(hours=12)
-SCOPES = ("candidates:read", "candidates:write")
+SCOPES = ("candidates:read", "candidates:write", "candidates:erase", "operations:manage")
 USER = "demo@example.com"
 
 
@@ -51,6 +51,10 @@ def _welcome(settings: Settings, *, with_demo: bool) -> None:
         organization_id=organization_id, user=USER, scopes=SCOPES, lifetime=TOKEN_LIFETIME
     )
     api = f"http://{settings.host}:{settings.port}"
+    candidate = f"{api}{BASE_PATH}/candidates/{candidate_id}"
+    curl = 'curl -sS -w "\\n" -H "Authorization: Bearer $TOKEN"'
+    json = '-H "Content-Type: application/json"'
+    bulk = f'{{"candidate_ids": ["{candidate_id}"], "field": "status", "value": "screening"}}'
     funnel = _funnel(settings)
     create = (
         f"{funnel} send create --organization {organization_id} --candidate {candidate_id} "
@@ -61,7 +65,9 @@ def _welcome(settings: Settings, *, with_demo: bool) -> None:
         f"{funnel} send update {candidate_id} --organization {organization_id} rating=4 --wait",
         f"{funnel} get {candidate_id} --organization {organization_id}",
         f"TOKEN={token}",
-        f'curl -s -H "Authorization: Bearer $TOKEN" {api}{BASE_PATH}/candidates/{candidate_id}',
+        f"{curl} {candidate}",
+        f"{curl} -X PATCH {json} -d '{{\"rating\": 5}}' {candidate}",
+        f"{curl} {json} -d '{bulk}' {api}{BASE_PATH}/candidates/bulk-update",
         f"{funnel} tail changes",
     ]
     typer.echo(

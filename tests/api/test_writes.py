@@ -127,6 +127,8 @@ async def test_key_used_again__is_answered_as_the_first_time(
 
     assert (await twice("PATCH", path, json={"rating": 1})).status_code == 200
     assert (await twice("POST", all_candidates_path(), json=PERSON)).status_code == 201
+    nothing_new = f"{path}?on_conflict=merge"
+    assert (await twice("PATCH", nothing_new, json={"rating": 5})).headers["etag"] == '"6"'
     missing = candidate_path(str(uuid4())) + "?on_conflict=reject"
     assert (await twice("PATCH", missing, json={"rating": 1})).status_code == 404
 

@@ -61,6 +61,8 @@ def test_up__from_nothing_twice(
     said = end(process, signal.SIGINT)
 
     assert '"candidate_id"' in tried
+    assert '"rating":5' in tried
+    assert '"success":true' in tried
     assert "applied" in tried or "unchanged" in tried
     assert another.returncode == 78
     assert "another `funnel up` runs" in another.stderr
