@@ -13,7 +13,7 @@ import asyncpg
 
 from audit.database import AuditRefused
 from audit.sqlfiles import statement
-from contract.dead_letters import DeadLetterId
+from contract.dead_letters import DeadLetterId, was_erased
 from contract.record import SourceRecord, unpack
 
 ROLE = "funnel_operator"
@@ -78,7 +78,10 @@ class Letter(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeLetter:
-    """One dead letter with its record, the command as the journal knows it, and all redrives."""
+    """One dead letter with its record, the command as the journal knows it, and all redrives.
+
+    `record` is None where an erasure has removed it.
+    """
 
     id: DeadLetterId
     recorded_at: datetime
@@ -154,12 +157,13 @@ async def read_letter(operators: Operators, letter_id: DeadLetterId) -> WholeLet
     if row is None:
         raise UnknownLetter(f"There is no dead letter {letter_id}.")
     redrives = await operators.fetch(_REDRIVES, *letter_id)
+    record = unpack(row["record"]) if row["record"] else None
     told = {name: _text(value) for name, value in row.items() if name in _TOLD}
     return WholeLetter(
         id=letter_id,
         recorded_at=row["recorded_at"],
         source_offset=row["source_offset"],
-        record=unpack(row["record"]) if row["record"] else None,
+        record=None if record is None or was_erased(record) else record,
         redrives=tuple(dict(each) for each in redrives),
         **told,
     )

@@ -209,9 +209,20 @@ async def test_redrive__one_at_a_time_noted_first_and_sent_home(
         assert other.why in ("under_way", "redriven_before")
         with pytest.raises(UnknownLetter):
             await redrives.send(DeadLetterId(0, 999), again=True)
+        # What an erasure has emptied is not sent, however often it is asked for.
+        lost = await bed.send_raw(LANE, b"{", ())
+        erased = DeadLetterId(LANE, (await bed.notice(LANE, lost)).data["sequence"])
+        await bed.database.execute(
+            "UPDATE dead_letters SET record = $3 WHERE lane = $1 AND result_sequence = $2",
+            *erased, pack(SourceRecord(None, None, (("x-erased", b"true"),), 0)),
+        )  # fmt: skip
+        for _ in range(2):
+            with pytest.raises(RedriveRefused) as told:
+                await redrives.send(erased, again=False)
+            assert told.value.why == "nothing_to_send"
         # Who sent it goes away: whoever comes next notes the end.
         await bed.until(
-            lambda: len([each for each in bed.results if "error_code" in each.data]) == 2
+            lambda: len([each for each in bed.results if "error_code" in each.data]) == 3
         )
         # So does who has gone away before it was sent; but not at once.
         for age in ("1 minute", "1 hour"):
@@ -225,7 +236,10 @@ async def test_redrive__one_at_a_time_noted_first_and_sent_home(
         "DELETE FROM redrives WHERE requested_by = 'gone' RETURNING outcome, reason"
     )
     assert {tuple(row) for row in gone} == {(None, None), ("send_failed", "interrupted")}
-    rows = await bed.database.fetch("SELECT * FROM redrives ORDER BY requested_at")
+    rows = await bed.database.fetch(
+        "SELECT * FROM redrives WHERE (lane, result_sequence) = ($1, $2) ORDER BY requested_at",
+        *letter.id,
+    )
     assert [row["outcome"] for row in rows] == ["send_failed", "dead_lettered"]
     assert [row["sent_lane"] for row in rows] == [None, command.lane]
     assert rows[1]["redrive_id"] == sent.redrive_id
