@@ -76,6 +76,7 @@ EXPIRE_EVERY_SECONDS = 600  # a letter may stay so much longer
 SEAL_RANGE_ROWS = 10_000  # rows of a link: some 100 ms of PostgreSQL, and how near a fault is told
 SEAL_SHARE_MAX = 0.02  # of one core, while lanes are busy: sealing costs them at most 2 %
 SEAL_BUSY_ROWS = 1000  # journal rows a second from which on lanes are busy: a guess
+RETENTION_TRIES_MAX = 60  # for a lock that others hold for long: a minute, then a person decides
 
 # Relations between them.
 assert BULK_CHUNK_ITEMS <= BULK_CHUNK_ITEMS_MAX <= BULK_INLINE_ITEMS_MAX  # noqa: S101
