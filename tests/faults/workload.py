@@ -5,7 +5,8 @@ tell whether its commands were applied in the order in which they were sent.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -41,14 +42,24 @@ def organizations(for_each_lane: int = 1) -> list[str]:
 class Workload:
     """Writes commands for a fixed set of candidates; the same seed writes the same ones."""
 
-    def __init__(self, *, seed: int, candidates_for_each_lane: int) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        candidates_for_each_lane: int,
+        candidates_of_lane: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
         self._random = random.Random(seed)
         self._seed = seed
         self._written = 0
         self.candidates = [
             (organization_id, str(uuid5(_NAMESPACE, f"candidate {seed} {number}")))
             for organization_id in organizations()
-            for number in range(candidates_for_each_lane)
+            for number in range(
+                candidates_of_lane.get(
+                    home_lane(organization_id, PARTITIONS_TOTAL), candidates_for_each_lane
+                )
+            )
         ]
 
     def creations(self) -> list[CommandRecord]:
@@ -59,9 +70,13 @@ class Workload:
         """Updates that must all be applied, each a new version."""
         return [self._update(*self._random.choice(self.candidates)) for _ in range(total)]
 
+    def candidates_at(self, lane: int) -> list[tuple[str, str]]:
+        """Those that are at home on one lane."""
+        return [key for key in self.candidates if home_lane(key[0], PARTITIONS_TOTAL) == lane]
+
     def lane_updates(self, lane: int, total: int) -> list[CommandRecord]:
         """Updates of candidates that are at home on one lane."""
-        home = [key for key in self.candidates if home_lane(key[0], PARTITIONS_TOTAL) == lane]
+        home = self.candidates_at(lane)
         return [self._update(*self._random.choice(home)) for _ in range(total)]
 
     def mixed(self, total: int) -> list[CommandRecord]:

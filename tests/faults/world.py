@@ -13,6 +13,14 @@ from producer.outgoing import CommandRecord
 from tests.conftest import PARTITIONS_TOTAL
 from tests.faults.log import Log
 
+_DECIDED = """
+SELECT lane, result_sequence,
+       (SELECT count(*) FROM journal AS j
+        WHERE j.lane = l.lane AND j.kind IN ('progress', 'completed')) AS news,
+       EXISTS (SELECT FROM bulk_operations AS o WHERE o.lane = l.lane
+               AND o.completed_at IS NULL AND o.status <> 'paused') AS works
+FROM lanes AS l ORDER BY lane
+"""
 LOOK_EVERY_SECONDS = 0.05
 SETTLED_WITHIN_SECONDS = 40.0
 
@@ -131,15 +139,16 @@ class World:
         """Every command record of these lanes has its result, and a reader sees it."""
 
         async def all_settled() -> bool:
-            decided = await self.fetch("SELECT lane, result_sequence FROM lanes ORDER BY lane")
+            decided = await self.fetch(_DECIDED)
             await self.results.read_on()
             # Last: a command that was rerouted meanwhile is one more to be settled.
             await self.commands.read_on()
             if not decided or self.commands.total < self.sent:
                 return False
             return all(
-                decided[lane]["result_sequence"]
-                == len(self.results.records[lane])
+                not decided[lane]["works"]
+                and decided[lane]["result_sequence"] == len(self.results.records[lane])
+                and decided[lane]["result_sequence"] - decided[lane]["news"]
                 == len(self.commands.records[lane])
                 for lane in lanes
             )
