@@ -14,6 +14,7 @@ from audit.chain_check import Head, check_chain, sealed_rows
 from audit.database import open_audit
 from audit.findings import Findings, Meter, Report
 from audit.identities import check_identities
+from audit.operations import check_operations
 from audit.outputs import Output, check_outputs
 from audit.sequences import check_sequences, read_lanes
 from audit.states import check_states
@@ -54,6 +55,7 @@ async def verify(
             await check_identities(
                 connection, findings, meter, rows_total=rows_total, deduplication=deduplication
             )
+            await check_operations(connection, findings)
 
         await _both(
             check_journal(), check_states(another, findings, meter, show_values=show_values)

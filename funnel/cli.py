@@ -32,6 +32,7 @@ MODULES = {
         "tail": "Read the outputs.",
         "get": "Show one candidate.",
     },
+    "funnel.cli_operations": {"operations": "Bulk operations: look at them, steer them."},
     "funnel.cli_dead_letters": {
         "dead-letters": "What no result could answer: look at it, send it again."
     },

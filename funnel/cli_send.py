@@ -7,6 +7,7 @@ Exit codes: 65 if something is not a command or, with `--wait`, was refused; 69 
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
@@ -160,6 +161,10 @@ def bulk(
     candidates: Annotated[
         list[UUID] | None, typer.Option("--candidate", help="One of them; repeatable.")
     ] = None,
+    ids_file: Annotated[
+        Path | None,
+        typer.Option("--ids-file", help="Ids of candidates, one a line; - reads standard input."),
+    ] = None,
     matching: Annotated[
         str | None, typer.Option("--filter", metavar="JSON", help='As {"status": "new"}.')
     ] = None,
@@ -167,14 +172,18 @@ def bulk(
     on_conflict: OnConflict = None,
     actor: Actor = "cli",
 ) -> Data:
-    """Change many candidates alike: those named, or those that match a filter."""
+    """Change many candidates alike: those named, or those that match a filter.
+
+    With --wait the operation is seen through, with its progress; Ctrl-C leaves it going on.
+    """
+    ids = [str(each) for each in candidates or ()] + _ids(ids_file)
     data = {
         "organization_id": str(organization),
         "actor": actor,
         "changes": fields_of(fields),
     }
     return data | _given(
-        candidate_ids=[str(each) for each in candidates] if candidates else None,
+        candidate_ids=ids or None,
         filter=_filter(matching),
         dry_run=dry_run or None,
         on_conflict=on_conflict,
@@ -281,6 +290,17 @@ def _sending(*, source: str, wait: bool, timeout: float, json: bool) -> Sending:
 
 def _parser(*, check: bool) -> CommandParser | None:
     return CommandParser(phone_region=load_settings().phone_region) if check else None
+
+
+def _ids(path: Path | None) -> list[str]:
+    """The ids in a file; what they are is checked with the command."""
+    if path is None:
+        return []
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text()
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadField(f"--ids-file: {error}") from None
 
 
 def _filter(text: str | None) -> object:

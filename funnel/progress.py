@@ -58,13 +58,15 @@ def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _lines(what: str, total: int) -> Report:
-    told_at = time.monotonic()
+    began_at = told_at = time.monotonic()
 
     def report(done: int) -> None:
         nonlocal told_at
         if time.monotonic() - told_at >= LINE_EVERY_SECONDS:
             told_at = time.monotonic()
-            typer.echo(f"{what}: {done:,} of {total:,}", err=True)
+            rate = done / (told_at - began_at)
+            left = f", {(total - done) / rate:.0f} s left" if rate else ""
+            typer.echo(f"{what}: {done:,} of {total:,}, {rate:,.0f}/s{left}", err=True)
 
     return report
 
@@ -76,11 +78,19 @@ def _bar(what: str, total: int) -> Iterator[Report]:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
     )
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> str:
+            return f"{task.speed:,.0f}/s" if task.speed else ""
+
+    columns = (
+        TextColumn(what), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(),
+    )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)

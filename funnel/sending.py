@@ -14,8 +14,9 @@ import orjson
 import typer
 
 from contract.topics import Topics
+from domain.commands import BULK_TYPES
 from funnel.exits import BAD_DATA
-from funnel.progress import progress
+from funnel.progress import progress, progress_of
 from producer.client import CommandClient, CommandResult, OutgoingCommand
 
 OK = 0
@@ -40,6 +41,8 @@ class Sending:
     async def one(self, command: OutgoingCommand) -> int:
         """Send one command; returns the exit code."""
         async with self._client() as client:
+            if self.wait is not None and command.type in BULK_TYPES:
+                return await self._see_through(client, command, self.wait)
             if self.wait is not None:
                 return self._tell(await client.send(command, wait=self.wait))
             sent = await client.send(command)
@@ -63,6 +66,23 @@ class Sending:
                 sent = await client.load(commands, report=report)
         typer.echo(orjson.dumps({"sent": sent}) if self.json else f"{sent:,} commands sent")
         return OK
+
+    async def _see_through(
+        self, client: CommandClient, command: OutgoingCommand, wait: float
+    ) -> int:
+        """A bulk operation to its end: its counts go to stdout, what fails makes no bad exit."""
+        code, last = OK, None
+        async with aclosing(client.follow(command, wait=wait)) as told:
+            with progress_of("candidates") as report:
+                async for each in told:
+                    if isinstance(each, CommandResult):
+                        code = self._tell(each)
+                    else:
+                        last, counts = each, each["counts"]
+                        report(counts["total"] - counts["pending"], counts["total"])
+        if last is not None:
+            typer.echo(orjson.dumps(last) if self.json else operation_line(last))
+        return code
 
     async def _settle(
         self, client: CommandClient, commands: Iterable[OutgoingCommand], wait: float
@@ -98,6 +118,21 @@ def line_of(result: CommandResult) -> str:
         parts += ["version", str(version)]
     if fields := data.get("fields"):
         parts += ["fields", ",".join(fields)]
+    if operation_id := data.get("operation_id"):
+        parts += ["operation", operation_id]
+    if counts := data.get("counts"):
+        parts.append(counts_text(counts))
     parts += ["command", result.command_id]
     errors = [f"  {each['pointer'] or '/'}: {each['detail']}" for each in data.get("errors", ())]
     return "\n".join([" ".join(part for part in parts if part), *errors])
+
+
+def operation_line(told: Mapping[str, Any]) -> str:
+    """Where a bulk operation stands, in one line, for a person."""
+    return f"{told['status']} operation {told['operation_id']} {counts_text(told['counts'])}"
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Counts of items, those that are zero left out."""
+    shown = [f"{number:,} {name}" for name, number in counts.items() if number and name != "total"]
+    return f"{counts['total']:,} candidates: {', '.join(shown) or 'none'}"

@@ -10,8 +10,9 @@ from contextlib import aclosing
 from typing import Any, Self, Unpack, overload
 
 from contract.topics import Topics
-from domain.candidate import Changes, NewCandidate
+from domain.candidate import BulkChanges, Changes, NewCandidate
 from domain.commands import CommandParser, OnConflict
+from domain.identity import operation_id_of
 from producer.command_errors import (
     CommandError,
     CommandNotSent,
@@ -218,6 +219,69 @@ class CommandClient:
             **envelope,
         )
         return await self.send(command, wait=wait)
+
+    async def bulk_update(
+        self,
+        organization_id: Id,
+        *,
+        changes: BulkChanges,
+        actor: str,
+        candidate_ids: Iterable[Id] | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002  the contract's name
+        expected_versions: Mapping[str, int] | None = None,
+        on_conflict: OnConflict = "reject",
+        dry_run: bool = False,
+        wait: float = WAIT_SECONDS,
+        **envelope: Unpack[EnvelopeFields],
+    ) -> CommandResult:
+        """Change many candidates alike and wait for the result; `send` says what it raises.
+
+        Up to 1000 candidates the result has `counts` and `failed`; more, or a filter, are
+        `accepted` with an `operation_id` and go on in the background: see `follow`.
+
+        Args:
+            candidate_ids: at most 20,000; or else `filter`, which may match 200,000.
+            expected_versions: of some or all of them, by id.
+            dry_run: decide and count, change nothing.
+        """
+        command = OutgoingCommand.bulk_update(
+            organization_id=organization_id,
+            changes=changes,
+            actor=actor,
+            candidate_ids=candidate_ids,
+            filter=filter,
+            expected_versions=expected_versions,
+            on_conflict=on_conflict,
+            dry_run=dry_run,
+            **envelope,
+        )
+        return await self.send(command, wait=wait)
+
+    async def follow(
+        self, command: OutgoingCommand, *, wait: float
+    ) -> AsyncGenerator[CommandResult | Mapping[str, Any]]:
+        """Send a bulk command, or one that retries an operation, and see it through.
+
+        Yields its result and, if that is `accepted`, the data of each `progressed` event and of
+        the `completed` one, which is the last. Close it (`contextlib.aclosing`) to leave early:
+        the operation goes on.
+
+        Args:
+            wait: seconds to wait for the result, and from one event to the next.
+
+        Raises:
+            As `send`.
+        """
+        record = self._record(command, await self._delivery.partitions_total())
+        reader = await self._reader()
+        await reader.follow({record.partition})
+        with reader.news(operation_id_of(record.identity.key)) as news:
+            result = next(await self._settle(reader, [record], wait))
+            yield result
+            ended = result.outcome != "accepted"
+            while not ended:
+                ended, told = await news.next(wait)
+                yield told
 
     async def send_many(
         self, commands: Iterable[OutgoingCommand], *, wait: float

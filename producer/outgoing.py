@@ -5,7 +5,7 @@ to its home lane; the value is `data` exactly as given, which is what its digest
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypedDict, Unpack
@@ -15,8 +15,8 @@ import orjson
 from uuid_utils.compat import uuid7
 
 from contract.topics import COMMAND_MESSAGE_BYTES_MAX
-from domain.candidate import Changes, NewCandidate
-from domain.commands import CommandParser, OnConflict
+from domain.candidate import BulkChanges, Changes, NewCandidate
+from domain.commands import BULK_CONTROL, BULK_UPDATE, Action, CommandParser, OnConflict
 from domain.field_errors import FieldError, InvalidCommand
 from domain.identity import Identity, home_lane
 from domain.limits import COMMAND_ID_CHARACTERS_MAX
@@ -101,6 +101,55 @@ class OutgoingCommand:
         if expected_version is not None:
             data |= {"expected_version": expected_version, "on_conflict": on_conflict}
         return cls(type="candidate.update.v1", data=data, **envelope)
+
+    @classmethod
+    def bulk_update(
+        cls,
+        *,
+        organization_id: Id,
+        changes: BulkChanges,
+        actor: str,
+        candidate_ids: Iterable[Id] | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002  the contract's name
+        expected_versions: Mapping[str, int] | None = None,
+        on_conflict: OnConflict = "reject",
+        dry_run: bool = False,
+        **envelope: Unpack[EnvelopeFields],
+    ) -> "OutgoingCommand":
+        """`candidate.bulk-update.v1`; exactly one of `candidate_ids` and `filter`."""
+        data: dict[str, Any] = {
+            "organization_id": str(organization_id),
+            "actor": actor,
+            "changes": changes,
+            "on_conflict": on_conflict,
+            "dry_run": dry_run,
+        }
+        if candidate_ids is not None:
+            data["candidate_ids"] = [str(each) for each in candidate_ids]
+        if filter is not None:
+            data["filter"] = filter
+        if expected_versions is not None:
+            data["expected_versions"] = expected_versions
+        return cls(type=BULK_UPDATE, data=data, **envelope)
+
+    @classmethod
+    def control(
+        cls,
+        *,
+        organization_id: Id,
+        operation_id: Id,
+        action: Action,
+        actor: str,
+        **envelope: Unpack[EnvelopeFields],
+    ) -> "OutgoingCommand":
+        """`bulk-operation.control.v1`."""
+        data = {
+            "organization_id": str(organization_id),
+            "operation_id": str(operation_id),
+            "action": action,
+            "actor": actor,
+        }
+        return cls(type=BULK_CONTROL, data=data, **envelope)
 
 
 class CommandRecord(NamedTuple):

@@ -16,7 +16,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from contract.events import DEAD_LETTERED, SETTLED
+from contract.events import COMPLETED, DEAD_LETTERED, PROGRESSED, SETTLED
 from domain.identity import Identity
 from domain.outcomes import Outcome
 from producer.command_errors import CommandNotSent, ResultTimeout, ResultUnknown
@@ -34,7 +34,12 @@ _SETTLED_TYPE = SETTLED.encode()
 _DEAD_LETTERED_TYPE = DEAD_LETTERED.encode()
 
 
+_COMPLETED_TYPE = COMPLETED.encode()
+_NEWS_TYPES = (PROGRESSED.encode(), _COMPLETED_TYPE)
+
 Answer: TypeAlias = "asyncio.Future[CommandResult]"
+News = tuple[bool, Mapping[str, Any]]
+"""Is it the end of an operation? And the data of the event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,29 @@ class Expected:
             yield answer.result()
 
 
+class OperationNews:
+    """What is told of one bulk operation, in order; make it with `ResultsReader.news`."""
+
+    def __init__(self, queue: "asyncio.Queue[News | None]") -> None:
+        self._queue = queue
+
+    async def next(self, seconds: float) -> News:
+        """The next `progressed` or `completed`.
+
+        Raises:
+            ResultTimeout: nothing was told in time; the operation may go on, or be paused.
+            ResultUnknown: results can no longer be read.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                told = await self._queue.get()
+        except TimeoutError:
+            raise ResultTimeout("Nothing was told of the operation in time.") from None
+        if told is None:
+            raise ResultUnknown("Results can no longer be read.")
+        return told
+
+
 class ResultsReader:
     """One consumer of results, without a group, for all who wait.
 
@@ -107,6 +135,7 @@ class ResultsReader:
         self._kafka = kafka
         self._partitions = [TopicPartition(topic, lane) for lane in range(partitions_total)]
         self._waiting: dict[Identity, deque[Answer]] = {}
+        self._news: dict[str, asyncio.Queue[News | None]] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._reading: asyncio.Task[None] | None = None
         self._followed: set[int] = set()
@@ -141,6 +170,15 @@ class ResultsReader:
         finally:
             for identity, answer in expected.answers:
                 self._forget(identity, answer)
+
+    @contextmanager
+    def news(self, operation_id: str) -> Iterator["OperationNews"]:
+        """What is told of a bulk operation from now on. One listener an operation."""
+        queue = self._news[operation_id] = asyncio.Queue()
+        try:
+            yield OperationNews(queue)
+        finally:
+            del self._news[operation_id]
 
     async def close(self) -> None:
         """Stop reading; who still waits is told."""
@@ -197,7 +235,7 @@ class ResultsReader:
                     await consumer.stop()
 
     def _answer(self, record: ConsumerRecord) -> None:
-        if not self._waiting:
+        if not self._waiting and not self._news:
             return
         event_type = next((value for name, value in record.headers if name == "ce_type"), None)
         if event_type == _SETTLED_TYPE:
@@ -206,6 +244,11 @@ class ResultsReader:
         elif event_type == _DEAD_LETTERED_TYPE:
             data = orjson.loads(record.value)
             result = CommandResult("dead_lettered", data["error_code"], None, data)
+        elif event_type in _NEWS_TYPES and self._news:
+            data = orjson.loads(record.value)
+            if (queue := self._news.get(data["operation_id"])) is not None:
+                queue.put_nowait((event_type == _COMPLETED_TYPE, data))
+            return
         else:
             return
         identity = Identity(
@@ -227,6 +270,8 @@ class ResultsReader:
             del self._waiting[identity]
 
     def _give_up(self) -> None:
+        for queue in self._news.values():
+            queue.put_nowait(None)
         for answers in self._waiting.values():
             for answer in answers:
                 if not answer.done():

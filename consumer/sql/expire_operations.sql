@@ -20,10 +20,14 @@ WITH old AS (
     WHERE i.organization_id = d.organization_id AND i.operation_id = d.operation_id
       AND i.ordinal = d.ordinal
     RETURNING 1
+), begun AS (  -- what is no longer whole is no longer held against it
+    UPDATE bulk_operations AS o SET error = 'expired' FROM chosen AS d
+    WHERE o.organization_id = d.organization_id AND o.operation_id = d.operation_id
+      AND NOT d.whole AND o.error IS NULL
 ), operations_gone AS (
     DELETE FROM bulk_operations AS o USING chosen AS d
     WHERE o.organization_id = d.organization_id AND o.operation_id = d.operation_id
-      AND (d.whole OR NOT EXISTS (
+      AND (d.whole OR o.error IS NOT NULL AND NOT EXISTS (
           SELECT FROM bulk_operation_items AS i
           WHERE i.organization_id = d.organization_id AND i.operation_id = d.operation_id))
     RETURNING 1
