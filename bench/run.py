@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.bulk import LANE_ORGANIZATIONS, Bulk, bulk_rows, run_bulk, run_sql
 from bench.ceiling import run_ceiling
 from bench.http_writes import api_process, run_patches
 from bench.service import (
@@ -41,6 +42,7 @@ class BenchConfig:
     one_lane_total: int = 20_000
     latency_total: int = 500
     latency_per_second: float = 50.0
+    bulk_total: int = 20_000
     seed: int = 7
 
 
@@ -55,6 +57,7 @@ class Figures:
     one_lane: Throughput
     latency: Latency
     patch: Latency
+    bulk: Bulk
 
 
 async def run_bench(config: BenchConfig, *, report: Callable[[str], None]) -> Figures:
@@ -139,10 +142,38 @@ async def _run(
                     workload.updates(2 * config.latency_total, round_number=9)
                 )[: config.latency_total],
             )  # fmt: skip
+    bulk = await _bulk(config, servers, kafka, log, report)
     return Figures(
         config=config, usual=usual, ceilings=ceilings, service=service, one_lane=one_lane,
-        latency=latency, patch=patch,
+        latency=latency, patch=patch, bulk=bulk,
     )  # fmt: skip
+
+
+async def _bulk(
+    config: BenchConfig,
+    servers: Servers,
+    kafka: dict[str, str],
+    log: Any,
+    report: Callable[[str], None],
+) -> Bulk:
+    """On one lane of its own; the SQL works on another copy of the same candidates."""
+    workload = Workload(config.seed + 1, LANE_ORGANIZATIONS * config.bulk_total, LANE_ORGANIZATIONS)
+    report(f"one SQL statement that changes {config.bulk_total} candidates")
+    database_url, _ = await _prepare(servers, kafka, workload, None)
+    sql_seconds = await run_sql(database_url, workload)
+    database_url, topics = await _prepare(servers, kafka, workload, 1)
+    report(f"one operation that changes {config.bulk_total} candidates, and again beside singles")
+    async with consumer_processes(
+        1,
+        database_url=database_url,
+        bootstrap_servers=servers.kafka_bootstrap_servers,
+        topics=topics,
+        log=log,
+    ) as consumers:
+        return await run_bulk(
+            kafka=kafka, topics=topics, workload=workload, consumer=consumers[0],
+            sql_seconds=sql_seconds, latency_total=config.latency_total,
+        )  # fmt: skip
 
 
 def _first_of_each(updates: Sequence[Update]) -> list[Update]:
@@ -195,6 +226,7 @@ def table(figures: Figures) -> str:
             f"p50 {figures.patch.p50_ms:.0f} ms",
             f"p99 {figures.patch.p99_ms:.0f} ms",
         ),
+        *bulk_rows(figures.bulk),
         ("CPU seconds of (c)", cpu, f"in {service.seconds:.1f} s"),
         (
             f"memory of a consumer ({config.consumers_total} run), highest",

@@ -16,6 +16,7 @@ def bench(
     candidates: Annotated[int, typer.Option(min=8192, help="Candidates there are.")] = 100_000,
     usual: Annotated[int, typer.Option(min=10, help="Commands for (a), which is slow.")] = 1000,
     latency: Annotated[int, typer.Option(min=100, help="Single commands, 50 a second.")] = 500,
+    bulk: Annotated[int, typer.Option(min=2000, help="Candidates of one operation.")] = 20_000,
     consumers: Annotated[int, typer.Option(min=1, max=8, help="Consumer processes.")] = 2,
     full: Annotated[
         bool, typer.Option(help="200,000 updates over 1,000,000 candidates, as in the README.")
@@ -31,6 +32,7 @@ def bench(
         usual_total=usual,
         consumers_total=consumers,
         latency_total=1000 if full else latency,
+        bulk_total=100_000 if full else bulk,
         one_lane_total=50_000 if full else 20_000,
         warm_up_total=100_000 if full else 20_000,
     )

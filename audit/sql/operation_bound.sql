@@ -6,7 +6,7 @@ FROM (
     FROM (
         SELECT organization_id, operation_id, total FROM bulk_operations
         WHERE (organization_id, operation_id) >= ($1::uuid, $2::uuid)
-        ORDER BY organization_id, operation_id LIMIT $3) AS some) AS summed
+        ORDER BY organization_id, operation_id LIMIT $3) AS piece) AS summed
 WHERE items_total - (total + 1) < $3
 ORDER BY organization_id DESC, operation_id DESC
 LIMIT 1

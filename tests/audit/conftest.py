@@ -15,7 +15,14 @@ from audit.verify import verify
 from contract.topics import Topics
 from producer.admin import apply_topics, delete_topics
 from stack.servers import Servers
-from tests.audit.history import EVENT_SOURCE, commands, misplaced, settle
+from tests.audit.history import (
+    BULK_RESULTS,
+    EVENT_SOURCE,
+    bulk_commands,
+    commands,
+    misplaced,
+    settle,
+)
 from tests.conftest import PARTITIONS_TOTAL, url_of
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -29,6 +36,9 @@ class History:
     database: str
     topics: Topics
     results_total: int
+    commands_total: int
+    rows_total: int
+    changes_total: int
 
 
 @pytest.fixture(scope="session")
@@ -38,12 +48,16 @@ async def history(
     database, topics = f"history_{uuid.uuid4().hex[:12]}", Topics(f"h{uuid.uuid4().hex[:12]}.")
     await _execute(servers, f"CREATE DATABASE {database} TEMPLATE {template_database}")
     await apply_topics(kafka_options, topics, partitions_total=PARTITIONS_TOTAL)
-    sent, rerouted = commands(), misplaced()
-    results_total = len(sent) + 2 * len(rerouted)
-    await settle(
-        url_of(servers, database), kafka_options, topics, sent + rerouted, results=results_total
-    )
-    yield History(database, topics, results_total)
+    sent, in_bulk, rerouted = commands(), bulk_commands(), misplaced()
+    results_total = len(sent) + BULK_RESULTS + 2 * len(rerouted)
+    all_sent = sent + in_bulk + rerouted
+    await settle(url_of(servers, database), kafka_options, topics, all_sent, results=results_total)
+    connection = await asyncpg.connect(url_of(servers, database), timeout=10)
+    rows = await connection.fetchval("SELECT count(*) FROM journal")
+    changes = await connection.fetchval("SELECT count(change) FROM journal")
+    await connection.close(timeout=5)
+    commands_total = len(all_sent) + len(rerouted)
+    yield History(database, topics, results_total, commands_total, rows, changes)
     await delete_topics(kafka_options, topics)
     await _execute(servers, f"DROP DATABASE {database} WITH (FORCE)")
 

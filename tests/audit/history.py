@@ -63,6 +63,31 @@ def commands() -> list[Sent]:
     return sent
 
 
+BULK_RESULTS = 5
+
+
+def bulk_commands() -> list[Sent]:
+    """One small bulk, one by filter that is worked off in a chunk, one that steers nothing.
+
+    Five results, and five candidates changed.
+    """
+    about = {"organization_id": ORGANIZATIONS[1], "actor": "ann"}
+    ids = [candidate_of(1, number) for number in range(3)]
+    strangers = [candidate_of(1, number) for number in (8, 9)]
+    inline = {
+        "changes": {"rating": 5},
+        "candidate_ids": [*ids, *strangers],
+        "expected_versions": {ids[0]: 1},
+    }
+    chosen = {"changes": {"pipeline_stage": "a.b"}, "filter": {"tag": "x"}}
+    nothing = {"operation_id": ids[0], "action": "pause"}
+    return [
+        command("candidate.bulk-update.v1", about | inline),
+        command("candidate.bulk-update.v1", about | chosen),
+        command("bulk-operation.control.v1", about | nothing),
+    ]
+
+
 def misplaced() -> list[Sent]:
     """Commands that arrive on another lane than their organization's, and are rerouted."""
     return [

@@ -49,7 +49,7 @@ async def test_funnel_verify__clean(funnel_verify: Run, history: History) -> Non
     assert code == 0, errors
     (line,) = lines
     assert line.startswith("no differences in ")
-    assert f"{history.results_total} journal rows" in line
+    assert f"{history.rows_total} journal rows" in line
     assert "24 candidates" in line
 
 

@@ -19,20 +19,29 @@ OF_CHANGE = f"{OF_CANDIDATE} AND change_sequence IS NOT NULL"
 MIDDLE = "lane = 1 AND journal_sequence = 12"
 
 
+STRAY_CHUNKS = (
+    "INSERT INTO bulk_operation_chunks"
+    " SELECT organization_id, operation_id, 9, ARRAY[gen_random_uuid()] FROM bulk_operations"
+)
+
+
 async def test_verify__real_history_with_every_outcome_is_clean(
     history: History, verify_clone: Verify, clone: Connection
 ) -> None:
     findings = await verify_clone(history.topics)
     assert findings.listed == []
-    assert findings.rows["journal rows"] == history.results_total
+    assert findings.rows["journal rows"] == history.rows_total
     assert findings.rows["candidates"] == await clone.fetchval("SELECT count(*) FROM candidates")
     assert findings.rows["versions"] == await clone.fetchval(
         "SELECT count(*) FROM journal WHERE change IS NOT NULL"
     )
     kinds = await clone.fetch("SELECT DISTINCT kind, outcome FROM journal")
-    assert {row["kind"] for row in kinds} == {"command", "reroute", "dead_letter"}
+    assert {row["kind"] for row in kinds} == {
+        "command", "reroute", "dead_letter", "item", "progress", "completed",
+    }  # fmt: skip
+    assert findings.rows["operations"] == 2
     assert {row["outcome"] for row in kinds} - {None} == {
-        "applied", "merged", "unchanged", "duplicate", "rejected",
+        "applied", "merged", "unchanged", "duplicate", "rejected", "accepted",
     }  # fmt: skip
 
 
@@ -238,3 +247,23 @@ async def test_verify__auditor_can_write_nothing(clone_url: str) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute("UPDATE candidates SET rating = 1")
     await connection.close(timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("tampering", "found"),
+    [
+        ("UPDATE bulk_operations SET applied = applied - 1, invalid = invalid + 1", 2),
+        ("DELETE FROM bulk_operation_items WHERE outcome = 'not_found'", 1),
+        ("UPDATE bulk_operation_items SET candidate_id = gen_random_uuid() WHERE ordinal = 2", 2),
+        (STRAY_CHUNKS, 2),
+        ("UPDATE journal SET operation_id = NULL WHERE kind = 'item'", 2),
+    ],
+)
+async def test_verify__operation_that_its_items_contradict(
+    clone: Connection, verify_clone: Verify, tampering: str, found: int
+) -> None:
+    await clone.execute(tampering)
+    findings = await verify_clone()
+    of_operations = [each for each in findings.listed if each.check == "operations"]
+    assert len({each.where.partition(",")[0] for each in of_operations}) == found
+    assert all(each.where.startswith(f"operation {ORGANIZATIONS[1]}/") for each in of_operations)
