@@ -49,7 +49,7 @@ class Patient:
     topics: Topics
     partitions_total: int
     deduplication: timedelta
-    schema_version: str
+    schema_versions: tuple[str, ...]
     cluster: Callable[[], Awaitable[tuple[str, int]]]
     topic_problems: Callable[[], Awaitable[list[str]]]
 
@@ -70,7 +70,7 @@ async def _look_at_postgres(patient: Patient, diagnosis: Diagnosis) -> list[Lane
         return None
     try:
         async with open_audit(patient.database_url) as connection:
-            diagnosis.add(await look_at_server(connection, schema_version=patient.schema_version))
+            diagnosis.add(await look_at_server(connection, schema_versions=patient.schema_versions))
             diagnosis.add(await look_at_data(connection))
             return await read_lanes(connection)
     except AuditRefused as error:

@@ -54,14 +54,16 @@ async def read_lanes(connection: asyncpg.Connection) -> list[LaneStanding]:
     return [LaneStanding(*row) for row in await connection.fetch(_LANES)]
 
 
-async def look_at_server(connection: asyncpg.Connection, *, schema_version: str) -> list[Line]:
+async def look_at_server(
+    connection: asyncpg.Connection, *, schema_versions: tuple[str, ...]
+) -> list[Line]:
     """Version, schema, clock, connections, size, old transactions."""
     await connection.execute("SET ROLE NONE")
     row = await connection.fetchrow(_SERVER)
     await connection.execute(f"SET ROLE {ROLE}")
     if row is None:
         raise AssertionError
-    return [*_server(row), *_schema(row["schema_versions"], schema_version)]
+    return [*_server(row), *_schema(row["schema_versions"], schema_versions)]
 
 
 async def look_at_data(connection: asyncpg.Connection) -> list[Line]:
@@ -117,11 +119,12 @@ def _server(row: Any) -> list[Line]:
     return lines
 
 
-def _schema(found: list[str], needed: str) -> list[Line]:
+def _schema(found: list[str], needed: tuple[str, ...]) -> list[Line]:
     newest = max(found, default="none")
-    if needed not in found:
-        return [fail("schema", f"{newest}, this code needs {needed}", MIGRATE, "configuration")]
-    newer = " (newer than this code)" if newest > needed else ""
+    if missing := [version for version in needed if version not in found]:
+        said = f"{newest}, this code also needs {', '.join(missing)}"
+        return [fail("schema", said, MIGRATE, "configuration")]
+    newer = " (newer than this code)" if newest > max(needed) else ""
     return [ok("schema", f"{newest}{newer}")]
 
 

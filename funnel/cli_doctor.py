@@ -65,7 +65,7 @@ def _patient(settings: Settings, diagnosis: "Diagnosis") -> "Patient":
     from audit.diagnosis import fail
     from audit.doctor import Patient
     from funnel.consume import describe
-    from migrations.runner import required_version
+    from migrations.files import read_migrations
     from producer.admin import check_topics
 
     def found(check: str, place: Callable[[Settings], T]) -> T | None:
@@ -83,7 +83,7 @@ def _patient(settings: Settings, diagnosis: "Diagnosis") -> "Patient":
         topics=settings.topics,
         partitions_total=settings.partitions_total,
         deduplication=timedelta(days=settings.deduplication_days),
-        schema_version=required_version(),
+        schema_versions=tuple(each.version for each in read_migrations()),
         cluster=lambda: describe(kafka or {}, settings.topics),
         topic_problems=lambda: check_topics(
             kafka or {}, settings.topics, partitions_total=settings.partitions_total

@@ -20,12 +20,13 @@ from audit.doctor_lanes import judge_lanes
 from audit.doctor_postgres import LaneStanding, _partitions
 from contract.topics import Topics
 from funnel.consume import describe
-from migrations.runner import required_version
+from migrations.files import read_migrations
 from producer.admin import check_topics
 from tests.consumer.conftest import PARTITIONS, WITHIN_SECONDS, Bed, create, new_key
 
 FUNNEL = Path(sys.executable).with_name("funnel")
 LANE = 1
+VERSIONS = tuple(each.version for each in read_migrations())
 Doctor = Callable[..., Awaitable[Diagnosis]]
 
 
@@ -41,7 +42,7 @@ def doctor(own_bed: Bed) -> Doctor:
                 topics=named,
                 partitions_total=partitions_total,
                 deduplication=timedelta(days=35),
-                schema_version=required_version(),
+                schema_versions=VERSIONS,
                 cluster=lambda: describe(own_bed.kafka, named),
                 topic_problems=lambda: check_topics(
                     own_bed.kafka, named, partitions_total=partitions_total
@@ -105,10 +106,9 @@ async def test_doctor__sees_what_a_lane_waits_for(
     # What is not as needed is told by the code of bad configuration.
     assert (await doctor(partitions_total=8)).fault == "configuration"
     assert (await doctor(topics=Topics("absent."))).fault == "configuration"
-    await bed.database.execute(
-        "DELETE FROM schema_migrations WHERE version = $1", required_version()
-    )
-    assert of(await doctor(), "schema").fault == "configuration"
+    await bed.database.execute("DELETE FROM schema_migrations WHERE version = $1", VERSIONS[1])
+    schema = of(await doctor(), "schema")
+    assert (schema.fault, VERSIONS[1] in schema.said) == ("configuration", True)
 
 
 async def test_doctor__as_a_process(own_bed: Bed, tmp_path: Path) -> None:
