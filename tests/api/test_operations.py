@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import httpx2
 import orjson
 import pytest
@@ -12,10 +13,12 @@ from fastapi import FastAPI
 
 from api.limits import STREAMS_MAX
 from api.progress import ProgressStreams
+from domain.identity import home_lane
 from domain.limits import BULK_INLINE_ITEMS_MAX
-from tests.api.asking import all_candidates_path, until
+from tests.api.asking import all_candidates_path, candidate_path, until
 from tests.api.rows import ORGANIZATION, Rows
 from tests.api.world import PERSON, World
+from tests.conftest import PARTITIONS_TOTAL
 
 BULK = f"{all_candidates_path()}/bulk-update"
 OPERATIONS = "/api/gulf-funnel/bulk-operations"
@@ -242,6 +245,52 @@ async def test_bad_question__is_400_and_says_where(
 
     assert answer.status_code == 400
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+PAUSED = """
+    INSERT INTO bulk_operations (organization_id, operation_id, lane, command_id, command_source,
+                                 actor, type, changes, on_conflict, dry_run, status, total,
+                                 pending, created_at, updated_at)
+    VALUES ($1, $2, $3, 'c', '/tests', 'ada', 'candidate.bulk-update.v1', '{"rating": 1}',
+            'reject', false, 'paused', 2, 2, now(), now())
+"""
+CHUNK = "INSERT INTO bulk_operation_chunks VALUES ($1, $2, 0, $3)"
+
+
+async def test_paused_operation__is_resumed_or_cancelled(
+    writer: httpx2.AsyncClient, ten: list[str], world: World
+) -> None:
+    """Rows as the lane leaves them when it is paused at once: no command is as quick as that."""
+    organization_id = (await writer.get(candidate_path(ten[0]))).json()["organization_id"]
+    lane = home_lane(organization_id, PARTITIONS_TOTAL)
+    paths = []
+    database = await asyncpg.connect(world.database_url)
+    for ids in (ten[:2], ten[2:4]):
+        operation_id = str(uuid4())
+        await database.execute(PAUSED, organization_id, operation_id, lane)
+        await database.execute(CHUNK, organization_id, operation_id, ids)
+        paths.append(f"{OPERATIONS}/{operation_id}")
+    await database.close()
+
+    pending = (await writer.get(f"{paths[0]}/items")).json()["items"]
+    assert pending == [
+        {"ordinal": n, "candidate_id": ten[n], "outcome": "pending"} for n in range(2)
+    ]
+    assert len((await writer.get(f"{OPERATIONS}?status=paused")).json()["items"]) == 2
+    early = await writer.post(f"{paths[0]}/retry-failed")
+    assert (early.status_code, early.json()["code"]) == (409, "not_allowed")
+
+    resumed = await writer.post(f"{paths[0]}/resume")
+    assert resumed.status_code == 200
+    assert resumed.json()["status"] in ("running", "completed")
+    cancelled = await writer.post(f"{paths[1]}/cancel")
+    assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+
+    [*_, (_, done)] = [event async for event in events(writer, f"{paths[0]}/events")]
+    assert (done["status"], done["counts"]["applied"]) == ("completed", 2)
+    [*_, (name, ended)] = [event async for event in events(writer, f"{paths[1]}/events")]
+    assert (name, ended["status"], ended["counts"]["cancelled"]) == ("completed", "cancelled", 2)
+    assert (await writer.get(candidate_path(ten[2]))).json()["version"] == 1
 
 
 RUNNING = """
