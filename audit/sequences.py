@@ -12,6 +12,7 @@ import asyncpg
 from audit.database import look
 from audit.findings import Check, Findings, Meter
 from audit.sqlfiles import statement
+from contract.journal import BUILDER
 
 PIECE_ROWS = 50_000
 """One sort of some 5 MB in PostgreSQL; larger pieces are no faster."""
@@ -28,6 +29,9 @@ _CONTRADICTIONS: dict[str, tuple[Check, str]] = {
     "shape_right": ("journal", "a change exactly where the outcome is one"),
     "version_right": ("versions", "previous_version one below version"),
     "identity_right": ("journal", "an identity exactly where a command was settled"),
+    "settled_right": ("journal", "a digest and an outcome where a command was settled"),
+    "builder_right": ("journal", "a builder that this version knows"),
+    "told_right": ("journal", "a change that names what its row names"),
 }
 
 
@@ -84,7 +88,7 @@ async def _check_piece(
     async with look(connection):
         rows = await connection.fetch(
             _SEQUENCES, lane, place.result, place.journal, place.recorded_at, place.recorded_at,
-            place.change, PIECE_ROWS, place.inside_unit,
+            place.change, PIECE_ROWS, place.inside_unit, BUILDER,
         )  # fmt: skip
         for row in rows:
             _tell_row(findings, lane, row)

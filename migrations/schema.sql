@@ -1119,6 +1119,7 @@ REVOKE ALL ON FUNCTION forget_salt(uuid, uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION journal_partitions() FROM PUBLIC;
 REVOKE ALL ON FUNCTION drop_journal_partition(text, interval, boolean) FROM PUBLIC;
 GRANT SELECT, INSERT, UPDATE, DELETE ON candidates TO funnel_repair;
+GRANT SELECT, INSERT, UPDATE ON candidate_names TO funnel_repair;
 GRANT SELECT, INSERT ON journal TO funnel_repair;
 GRANT SELECT, UPDATE ON lanes TO funnel_repair;
 GRANT SELECT ON journal, lanes, journal_erased_rows TO funnel_sealer, funnel_retention;
@@ -1142,6 +1143,8 @@ CREATE POLICY own_organization ON candidates FOR SELECT TO funnel_api
 CREATE POLICY own_organization ON journal FOR SELECT TO funnel_api
     USING (organization_id = nullif(current_setting('funnel.organization_id', true), '')::uuid);
 CREATE POLICY everything_to_repairs ON candidates TO funnel_repair
+    USING (true) WITH CHECK (true);
+CREATE POLICY everything_to_repairs ON candidate_names TO funnel_repair
     USING (true) WITH CHECK (true);
 CREATE POLICY everything_to_repairs ON journal TO funnel_repair USING (true) WITH CHECK (true);
 CREATE POLICY everything_to_operators ON journal FOR SELECT TO funnel_operator USING (true);

@@ -1,4 +1,5 @@
--- Candidates as these states have them.
+-- Candidates as these states have them, and their names beside them.
+WITH repaired AS (
 INSERT INTO candidates AS c (organization_id, candidate_id, first_name, last_name, email, phone,
                              status, pipeline_stage, rating, source, tags, attributes, version,
                              created_at, updated_at)
@@ -16,3 +17,13 @@ SET first_name = excluded.first_name, last_name = excluded.last_name,
     pipeline_stage = excluded.pipeline_stage, rating = excluded.rating, source = excluded.source,
     tags = excluded.tags, attributes = excluded.attributes, version = excluded.version,
     created_at = excluded.created_at, updated_at = excluded.updated_at
+RETURNING c.organization_id, c.candidate_id, c.created_at, c.first_name, c.last_name, c.email
+)
+INSERT INTO candidate_names AS n (organization_id, candidate_id, created_at, first_name, last_name,
+                                  email)
+SELECT organization_id, candidate_id, created_at, folded(first_name), folded(last_name),
+       folded(email)
+FROM repaired
+ON CONFLICT (organization_id, candidate_id) DO UPDATE
+SET created_at = excluded.created_at, first_name = excluded.first_name,
+    last_name = excluded.last_name, email = excluded.email

@@ -1,4 +1,5 @@
 -- The candidates of lane $1 as the last of their $3 versions left them; see fill_journal.sql.
+WITH filled AS (
 INSERT INTO candidates (organization_id, candidate_id, first_name, last_name, email, phone, status,
                         pipeline_stage, rating, source, tags, attributes, version, created_at,
                         updated_at)
@@ -12,3 +13,10 @@ SELECT ($5::uuid[])[i % cardinality($5::uuid[]) + 1],
        fill_instant(((($3::bigint - 1) * $2::bigint + i) / 1000)::double precision
                     / ($4::bigint / 1000 + 1))
 FROM generate_series(0, $2::bigint - 1) AS i
+RETURNING organization_id, candidate_id, created_at, first_name, last_name, email
+)
+INSERT INTO candidate_names (organization_id, candidate_id, created_at, first_name, last_name,
+                             email)
+SELECT organization_id, candidate_id, created_at, folded(first_name), folded(last_name),
+       folded(email)
+FROM filled

@@ -34,17 +34,21 @@ GRANT USAGE, CREATE ON SCHEMA shadow TO funnel_audit;
 
 GRANT USAGE ON SCHEMA public TO funnel_repair;
 GRANT SELECT, INSERT, UPDATE, DELETE ON candidates TO funnel_repair;
+GRANT SELECT, INSERT, UPDATE ON candidate_names TO funnel_repair;
 GRANT SELECT, INSERT ON journal TO funnel_repair;
 GRANT SELECT, UPDATE ON lanes TO funnel_repair;
 CREATE POLICY everything_to_repairs ON candidates TO funnel_repair
+    USING (true) WITH CHECK (true);
+CREATE POLICY everything_to_repairs ON candidate_names TO funnel_repair
     USING (true) WITH CHECK (true);
 CREATE POLICY everything_to_repairs ON journal TO funnel_repair USING (true) WITH CHECK (true);
 
 -- migrate:down
 
 DROP POLICY everything_to_repairs ON journal;
+DROP POLICY everything_to_repairs ON candidate_names;
 DROP POLICY everything_to_repairs ON candidates;
-REVOKE ALL ON lanes, journal, candidates FROM funnel_repair;
+REVOKE ALL ON lanes, journal, candidates, candidate_names FROM funnel_repair;
 REVOKE USAGE ON SCHEMA public FROM funnel_repair;
 DROP SCHEMA shadow CASCADE;
 DROP INDEX journal_other_arrivals;

@@ -18,6 +18,7 @@ from tests.settling import read_all
 
 EVENT_SOURCE = "/test/candidates"
 _NAMESPACE = UUID("3b2a0e52-54a1-4d29-9d0a-3f7f3b7f5a01")
+TOO_OLD = "01800000-0000-7000-8000-000000000000"
 ORGANIZATIONS = [str(uuid5(_NAMESPACE, f"organization {number}")) for number in range(8)]
 
 Sent = tuple[int, bytes | None, list[tuple[str, bytes | None]]]
@@ -55,6 +56,7 @@ def commands() -> list[Sent]:
                 ({"attributes": {"n": None, "m": {"deep": True}}}, {}),
             ):
                 sent.append(command("candidate.update.v1", key | {"changes": changes} | more))
+        sent.append(command("candidate.update.v1", key | {"changes": {"rating": 1}}, id=TOO_OLD))
         unknown = {"organization_id": organization_id, "actor": "ann"}
         sent.append(command("candidate.update.v1", unknown))
         home = home_lane(organization_id, PARTITIONS_TOTAL)

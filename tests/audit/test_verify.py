@@ -166,6 +166,25 @@ async def test_verify__all_candidates_gone_are_counted_and_the_first_listed(
             "journal",
             "lane",
         ),
+        (f"UPDATE journal SET digest = NULL WHERE {MIDDLE}", "journal", "lane 1, journal row 12"),
+        (f"UPDATE journal SET outcome = 'done' WHERE {MIDDLE}", "journal", "lane 1, journal row"),
+        (f"UPDATE journal SET builder = 9 WHERE {MIDDLE}", "journal", "lane 1, journal row 12"),
+        *(
+            (
+                f"UPDATE journal SET {column} = {value} WHERE {OF_CHANGE} AND version = 3",
+                "journal",
+                "lane",
+            )
+            for column, value in (
+                ("organization_id", f"'{CANDIDATE}'"),
+                ("candidate_id", f"'{ORGANIZATIONS[0]}'"),
+                ("actor", "'eve'"),
+                ("command_id", "'another'"),
+                ("command_source", "'/eve'"),
+                ("operation_id", f"'{CANDIDATE}'"),
+                ("kind", "'item'"),
+            )
+        ),
         (
             (
                 f"UPDATE journal SET change = jsonb_set(change::jsonb, '{{state,rating}}', '5') "
