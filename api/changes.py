@@ -40,7 +40,6 @@ from api.waiting import TooManyWaits
 from contract.events import EventBuilder
 from contract.journal import JournalRow
 
-ERASED = "candidate.erased.v1"
 NOW = "now"
 BEGINNING = ChangePlace(0, datetime(1970, 1, 1, tzinfo=UTC))
 
@@ -181,13 +180,11 @@ class Feed:
             for name, value in record.headers
             if name != "content-type"
         }
-        if row.change is None:
-            event["type"] = ERASED
-            event.pop("dataschema", None)
-        else:
-            event["datacontenttype"] = "application/json"
         event["cursor"] = self.cursor(organization_id, _place(row))
-        event["data"] = None if row.change is None else orjson.Fragment(row.change)
+        event["data"] = None
+        if row.change is not None:
+            event["datacontenttype"] = "application/json"
+            event["data"] = orjson.Fragment(row.change)
         return event
 
     def cursor(self, organization_id: str, place: ChangePlace) -> str:

@@ -9,7 +9,15 @@ import pytest
 from fastapi import FastAPI
 
 from domain.identity import Identity
-from tests.api.asking import Token, candidate_path, client_of, command_path
+from tests.api.asking import (
+    Token,
+    candidate_path,
+    changes_path,
+    client_of,
+    command_path,
+    history_path,
+    list_path,
+)
 from tests.api.rows import (
     CANDIDATE,
     ORGANIZATION,
@@ -21,13 +29,38 @@ from tests.api.rows import (
 
 COMMAND = "order-1"
 POSITION = "2:41"
-PREDICATE = re.compile(r"\w+\.organization_id = asked\.organization_id\s+AND ")
-FUNCTIONS = {"read_candidates": 1, "read_commands": 2}
+PREDICATE = re.compile(
+    r"\w+\.organization_id = (?:asked\.organization_id|organization|\$1)\s+AND\b"
+)
+FUNCTIONS = {
+    "read_candidates": 1,
+    "read_commands": 2,
+    "read_past": 4,
+    "read_history": 2,
+    "read_changes": 1,
+    "read_latest_changes": 1,
+    "list_candidates": 9,
+}
+"""Those that read for the API, and how often each names the organization."""
+
 ALL_ROUTES = [
     candidate_path(CANDIDATE),
     command_path(COMMAND),
     f"{command_path(COMMAND)}?source={SOURCE}",
     f"{command_path('lost')}?position={POSITION}",
+    f"{candidate_path(CANDIDATE)}?version=7",
+    f"{candidate_path(CANDIDATE)}?version=1",
+    f"{candidate_path(CANDIDATE)}?as_of=2100-01-01T00:00:00Z",
+    history_path(CANDIDATE),
+]
+ALL_LISTS = [
+    list_path(),
+    list_path("sort=last_name&status=interview&tag=python"),
+    list_path("q=al"),
+    list_path("pipeline_stage=tech"),
+    list_path("created_since=2001-01-01T00:00:00Z"),
+    list_path("updated_since=2001-01-01T00:00:00Z&sort=created_at"),
+    changes_path(),
 ]
 
 
@@ -36,7 +69,8 @@ async def of_the_other(rows: Rows) -> None:
     """One of everything that belongs to another organization, under keys that ours would use."""
     await rows.lanes()
     await rows.move_lane(2, next_offset=100)
-    await rows.candidate(organization_id=OTHER_ORGANIZATION)
+    state = await rows.candidate(organization_id=OTHER_ORGANIZATION)
+    await rows.changed(1, state)
     await rows.settled(
         COMMAND,
         organization_id=OTHER_ORGANIZATION,
@@ -56,7 +90,7 @@ async def without_predicate(superuser: Connection) -> None:
 
 
 async def without_row_security(superuser: Connection) -> None:
-    for table in ("candidates", "journal"):
+    for table in ("candidates", "candidate_names", "journal"):
         await superuser.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
 
 
@@ -81,7 +115,31 @@ async def test_another_organization__is_answered_as_what_does_not_exist(
 
 
 @pytest.mark.usefixtures("of_the_other", "walls")
-@pytest.mark.parametrize("route", [ALL_ROUTES[0], ALL_ROUTES[3]])
+async def test_lists__have_nothing_of_another_organization(
+    client: httpx2.AsyncClient, app: FastAPI, token: Token
+) -> None:
+    async with client_of(app, token(organization_id=OTHER_ORGANIZATION)) as owner:
+        for route in ALL_LISTS:
+            assert (await client.get(route)).json()["items"] == []
+            assert len((await owner.get(route)).json()["items"]) == 1
+        newest = await client.get(changes_path("after=now"))
+        beginning = await client.get(changes_path())
+        assert newest.content == beginning.content
+
+
+@pytest.mark.usefixtures("of_the_other")
+async def test_lists_without_both_walls__would_show_the_leak(
+    client: httpx2.AsyncClient, superuser: Connection
+) -> None:
+    await without_predicate(superuser)
+    await without_row_security(superuser)
+
+    for route in ALL_LISTS:
+        assert len((await client.get(route)).json()["items"]) == 1, route
+
+
+@pytest.mark.usefixtures("of_the_other", "walls")
+@pytest.mark.parametrize("route", [ALL_ROUTES[0], ALL_ROUTES[3], *ALL_ROUTES[4:]])
 async def test_the_other_organization__sees_its_own(app: FastAPI, token: Token, route: str) -> None:
     async with client_of(app, token(organization_id=OTHER_ORGANIZATION)) as owner:
         assert (await owner.get(route)).status_code == 200
