@@ -599,7 +599,8 @@ $$;
 -- a filter that an index knows and that few pass (`set_rows_max`) gives all that pass it, to be
 -- sorted; else the index of the order is walked, at most `walk_rows_max` candidates in one call.
 -- `found` is null in a last row that only tells how far the walk came. STABLE: one snapshot for
--- all of it. Plans do not depend on statistics.
+-- all of it. Plans do not depend on statistics: candidates are looked up one by one, as any other
+-- join may read the whole set for each of its members.
 CREATE FUNCTION list_candidates(
     organization uuid, filter jsonb, sort text, after_time timestamptz, after_text text,
     after_id uuid, page_rows integer, set_rows_max integer, walk_rows_max integer
@@ -698,9 +699,10 @@ BEGIN
             INTO total USING organization, filter, set_rows_max + 1, NULL, NULL, NULL, q;
         IF total <= set_rows_max THEN
             source := format(
-                'SELECT w.%I AS place, w.candidate_id FROM (SELECT DISTINCT candidate_id FROM (%s)'
-                ' AS s) AS s JOIN %I AS w ON w.organization_id = $1 AND'
-                ' w.candidate_id = s.candidate_id WHERE true%s',
+                'SELECT w.%1$I AS place, w.candidate_id'
+                ' FROM (SELECT DISTINCT candidate_id FROM (%2$s) AS s) AS s CROSS JOIN LATERAL ('
+                ' SELECT * FROM %3$I AS w WHERE w.organization_id = $1 AND'
+                ' w.candidate_id = s.candidate_id LIMIT 1) AS w WHERE true%4$s',
                 ordered_by, candidate_set, ordered_table, after);
             EXIT;
         END IF;
@@ -713,8 +715,9 @@ BEGIN
     END IF;
 
     page := format(
-        'SELECT %1$s, w.candidate_id, c FROM (%2$s) AS w JOIN candidates AS c'
-        ' ON c.organization_id = $1 AND c.candidate_id = w.candidate_id WHERE true%3$s'
+        'SELECT %1$s, w.candidate_id, ROW(c.*)::candidates FROM (%2$s) AS w CROSS JOIN LATERAL ('
+        ' SELECT * FROM candidates AS c WHERE c.organization_id = $1 AND'
+        ' c.candidate_id = w.candidate_id LIMIT 1) AS c WHERE true%3$s'
         ' ORDER BY w.place %4$s, w.candidate_id %4$s LIMIT $11',
         CASE ordered_by WHEN 'last_name' THEN 'NULL::timestamptz, w.place::text'
                         ELSE 'w.place, NULL::text' END,

@@ -103,15 +103,15 @@ async def walls(request: pytest.FixtureRequest, superuser: Connection) -> None:
 
 
 @pytest.mark.usefixtures("of_the_other", "walls")
-@pytest.mark.parametrize("route", ALL_ROUTES)
 async def test_another_organization__is_answered_as_what_does_not_exist(
-    client: httpx2.AsyncClient, rows: Rows, route: str
+    client: httpx2.AsyncClient,
 ) -> None:
-    theirs = await client.get(route)
-    nowhere = await client.get(route.replace("order-1", "order-2").replace("00c1", "00c2"))
+    for route in ALL_ROUTES:
+        theirs = await client.get(route)
+        nowhere = await client.get(route.replace("order-1", "order-2").replace("00c1", "00c2"))
 
-    assert theirs.status_code == nowhere.status_code == 404
-    assert theirs.content == nowhere.content
+        assert theirs.status_code == nowhere.status_code == 404, route
+        assert theirs.content == nowhere.content
 
 
 @pytest.mark.usefixtures("of_the_other", "walls")
@@ -139,21 +139,21 @@ async def test_lists_without_both_walls__would_show_the_leak(
 
 
 @pytest.mark.usefixtures("of_the_other", "walls")
-@pytest.mark.parametrize("route", [ALL_ROUTES[0], ALL_ROUTES[3], *ALL_ROUTES[4:]])
-async def test_the_other_organization__sees_its_own(app: FastAPI, token: Token, route: str) -> None:
+async def test_the_other_organization__sees_its_own(app: FastAPI, token: Token) -> None:
     async with client_of(app, token(organization_id=OTHER_ORGANIZATION)) as owner:
-        assert (await owner.get(route)).status_code == 200
+        for route in (ALL_ROUTES[0], *ALL_ROUTES[3:]):
+            assert (await owner.get(route)).status_code == 200, route
 
 
 @pytest.mark.usefixtures("of_the_other")
-@pytest.mark.parametrize("route", ALL_ROUTES[1:])
 async def test_without_both_walls__this_test_would_see_the_leak(
-    client: httpx2.AsyncClient, superuser: Connection, route: str
+    client: httpx2.AsyncClient, superuser: Connection
 ) -> None:
     await without_predicate(superuser)
     await without_row_security(superuser)
 
-    assert (await client.get(route)).status_code == 200
+    for route in ALL_ROUTES[1:]:
+        assert (await client.get(route)).status_code == 200, route
 
 
 @pytest.fixture
