@@ -5,7 +5,7 @@ server, and the lifespan owns everything that is open.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,6 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -27,6 +26,7 @@ from api.change_waits import ChangeWaits
 from api.changes import add_changes_routes, change_waits
 from api.coalesce import Coalesced
 from api.commands import add_command_routes
+from api.cors import cors
 from api.cursors import Cursors
 from api.database import Database, DatabaseAway
 from api.dead_letters import add_dead_letter_routes
@@ -35,13 +35,12 @@ from api.gate import Admission, Scope, admission, write_admission
 from api.health import add_health_routes
 from api.history import add_history_routes
 from api.journal_queries import read_past
-from api.limits import CORS_PREFLIGHT_S
 from api.listing import add_list_routes
 from api.metrics import Metrics
 from api.observe import Observe
 from api.openapi import DocumentedApi
 from api.operation_reads import read_operations
-from api.operations import add_operation_routes
+from api.operations import Operations, add_operation_routes
 from api.pages_of_operations import OperationPages
 from api.paging import ReadTools
 from api.past import past_of
@@ -67,30 +66,6 @@ from domain.commands import CommandParser
 
 BASE_PATH = "/api/gulf-funnel"
 
-CORS_REQUEST_HEADERS = [
-    "authorization",
-    "content-type",
-    "if-match",
-    "if-none-match",
-    "idempotency-key",
-    "last-event-id",
-    "prefer",
-    "traceparent",
-    "tracestate",
-    "x-request-id",
-]
-CORS_ANSWER_HEADERS = [
-    "etag",
-    "link",
-    "location",
-    "preference-applied",
-    "ratelimit",
-    "ratelimit-policy",
-    "retry-after",
-    "www-authenticate",
-    "x-request-id",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiConfig:
@@ -109,6 +84,22 @@ class ApiConfig:
     cors_origins: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What routes are made of."""
+
+    database: Database
+    waits: CommandWaits
+    changes: ChangeWaits
+    tools: ReadTools
+    operations: Operations
+    streams: ProgressStreams
+    builder: EventBuilder
+    writes: Writes
+    admit: Admission
+    admit_write: Callable[[Scope], Admission]
+
+
 def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> FastAPI:
     """The application; nothing is opened before its lifespan starts.
 
@@ -125,23 +116,7 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         connections=lambda: database.connections,
         kafka_away=lambda: config.sender.is_away,
     )
-    admit = admission(config.verifier, "candidates:read")
-    tools = ReadTools(database, config.cursors, admit)
-    candidates = Coalesced(partial(read_candidates, database))
-    builder = EventBuilder(config.topics, config.event_source)
-    writes = Writes(
-        sender=config.sender,
-        waits=waits,
-        parser=config.parser,
-        deployment=config.event_source,
-        base_path=BASE_PATH,
-    )
-
-    def admit_write(scope: Scope) -> Admission:
-        return write_admission(
-            admission(config.verifier, scope), sender=config.sender, limit=config.write_limit
-        )
-
+    parts = _parts(config, database, waits, changes)
     app = DocumentedApi(
         title="gulf-funnel",
         version="1",
@@ -152,7 +127,7 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         generate_unique_id_function=lambda route: route.name,
         telemetry={"metrics": False, "logs": False},
         lifespan=partial(_lifespan, database, waits, changes),
-        middleware=[Middleware(Observe, metrics=metrics), *_cors(config.cors_origins)],
+        middleware=[Middleware(Observe, metrics=metrics), *cors(config.cors_origins)],
         exception_handlers={
             Problem: answer_problem,
             DatabaseAway: answer_away,
@@ -164,79 +139,110 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
     )
     app.state.waits = waits
     app.state.changes = changes
-    app.state.read_tools = tools
-    add_candidate_routes(
-        app,
-        base_path=BASE_PATH,
-        candidates=candidates,
-        past=past_of(database),
-        admit=admit,
-    )
-    add_list_routes(app, base_path=BASE_PATH, tools=tools)
-    add_history_routes(app, base_path=BASE_PATH, tools=tools)
-    add_changes_routes(app, base_path=BASE_PATH, tools=tools, waits=changes, builder=builder)
-    add_candidate_write_routes(
-        app,
-        base_path=BASE_PATH,
-        writes=writes,
-        past=partial(read_past, database, as_of=None),
-        builder=builder,
-        admit_writer=admit_write("candidates:write"),
-        admit_eraser=admit_write("candidates:erase"),
-    )
-    add_command_routes(
-        app,
-        base_path=BASE_PATH,
-        waits=waits,
-        builder=builder,
-        admit=admit,
-    )
-    operations = Coalesced(partial(read_operations, database))
-    app.state.progress = ProgressStreams(operations, ending=waits.ending)
-    add_bulk_routes(
-        app, base_path=BASE_PATH, writes=writes, admit_writer=admit_write("candidates:write")
-    )
-    add_operation_routes(
-        app,
-        base_path=BASE_PATH,
-        operations=operations,
-        pages=OperationPages(database, config.cursors),
-        streams=app.state.progress,
-        admit=admit,
-    )
-    add_steering_routes(
-        app,
-        base_path=BASE_PATH,
-        writes=writes,
-        operations=operations,
-        admit=admit_write("operations:manage"),
-    )
+    app.state.read_tools = parts.tools
+    app.state.progress = parts.streams
+    _add_reads(app, parts)
+    _add_writes(app, parts)
     add_dead_letter_routes(
         app,
         base_path=BASE_PATH,
         desk=config.desk,
         admit=admission(config.verifier, "platform:operate"),
-        admit_redrive=admit_write("platform:operate"),
+        admit_redrive=parts.admit_write("platform:operate"),
     )
     add_health_routes(app, database=database, metrics=metrics, schema_version=config.schema_version)
     add_docs_routes(app)
     return app
 
 
-def _cors(origins: Sequence[str]) -> list[Middleware]:
-    """Off unless somebody names the origins whose pages may ask us."""
-    if not origins:
-        return []
-    return [
-        Middleware(
-            CORSMiddleware,
-            allow_origins=list(origins),
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=CORS_REQUEST_HEADERS,
-            expose_headers=CORS_ANSWER_HEADERS,
-            max_age=CORS_PREFLIGHT_S,
+def _parts(
+    config: ApiConfig, database: Database, waits: CommandWaits, changes: ChangeWaits
+) -> Parts:
+    def admit_write(scope: Scope) -> Admission:
+        return write_admission(
+            admission(config.verifier, scope), sender=config.sender, limit=config.write_limit
         )
-    ]
+
+    admit = admission(config.verifier, "candidates:read")
+    operations = Coalesced(partial(read_operations, database))
+    return Parts(
+        database=database,
+        waits=waits,
+        changes=changes,
+        tools=ReadTools(database, config.cursors, admit),
+        operations=operations,
+        streams=ProgressStreams(operations, ending=waits.ending),
+        builder=EventBuilder(config.topics, config.event_source),
+        writes=Writes(
+            sender=config.sender,
+            waits=waits,
+            parser=config.parser,
+            deployment=config.event_source,
+            base_path=BASE_PATH,
+        ),
+        admit=admit,
+        admit_write=admit_write,
+    )
+
+
+def _add_reads(app: FastAPI, parts: Parts) -> None:
+    candidates = Coalesced(partial(read_candidates, parts.database))
+    add_candidate_routes(
+        app,
+        base_path=BASE_PATH,
+        candidates=candidates,
+        past=past_of(parts.database),
+        admit=parts.admit,
+    )
+    add_list_routes(app, base_path=BASE_PATH, tools=parts.tools)
+    add_history_routes(app, base_path=BASE_PATH, tools=parts.tools)
+    add_changes_routes(
+        app,
+        base_path=BASE_PATH,
+        tools=parts.tools,
+        waits=parts.changes,
+        builder=parts.builder,
+    )
+    add_command_routes(
+        app,
+        base_path=BASE_PATH,
+        waits=parts.waits,
+        builder=parts.builder,
+        admit=parts.admit,
+    )
+    add_operation_routes(
+        app,
+        base_path=BASE_PATH,
+        operations=parts.operations,
+        pages=OperationPages(parts.database, parts.tools.cursors),
+        streams=parts.streams,
+        admit=parts.admit,
+    )
+
+
+def _add_writes(app: FastAPI, parts: Parts) -> None:
+    add_candidate_write_routes(
+        app,
+        base_path=BASE_PATH,
+        writes=parts.writes,
+        past=partial(read_past, parts.database, as_of=None),
+        builder=parts.builder,
+        admit_writer=parts.admit_write("candidates:write"),
+        admit_eraser=parts.admit_write("candidates:erase"),
+    )
+    add_bulk_routes(
+        app,
+        base_path=BASE_PATH,
+        writes=parts.writes,
+        admit_writer=parts.admit_write("candidates:write"),
+    )
+    add_steering_routes(
+        app,
+        base_path=BASE_PATH,
+        writes=parts.writes,
+        operations=parts.operations,
+        admit=parts.admit_write("operations:manage"),
+    )
 
 
 @asynccontextmanager
