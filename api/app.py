@@ -147,6 +147,7 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         app,
         base_path=BASE_PATH,
         desk=config.desk,
+        cursors=config.cursors,
         admit=admission(config.verifier, "platform:operate"),
         admit_redrive=parts.admit_write("platform:operate"),
     )

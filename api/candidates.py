@@ -86,8 +86,10 @@ def _conditional(request: Request, state: CandidateState) -> Response:
     return Response(orjson.dumps(state), headers={"etag": tag}, media_type="application/json")
 
 
-def refuse_parameters(request: Request, *, known: Sequence[str] = ()) -> None:
-    """400 for a query parameter that is not known here, or stands there twice."""
+def refuse_parameters(
+    request: Request, *, known: Sequence[str] = (), repeatable: Sequence[str] = ()
+) -> None:
+    """400 for a query parameter that is not known here, or stands there twice and may not."""
     if not request.query_params:
         return
     names = [name for name, _ in request.query_params.multi_items()]
@@ -101,7 +103,8 @@ def refuse_parameters(request: Request, *, known: Sequence[str] = ()) -> None:
                 for name in dict.fromkeys(unknown)
             )
         )
-    if twice := [name for name in known if names.count(name) > 1]:
+    once = [name for name in known if name not in repeatable]
+    if twice := [name for name in once if names.count(name) > 1]:
         raise invalid_request(
             *(FieldError(pointer(("query", n)), "too_long", "One value is allowed.") for n in twice)
         )

@@ -5,7 +5,7 @@ from typing import Any, NotRequired, get_args
 
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
-from api.limits import PAGE_ITEMS, PAGE_ITEMS_MAX
+from api.limits import PAGE_ROWS, PAGE_ROWS_MAX, POSITION_LANE_MAX
 from api.openapi import UUID_SCHEMA, header, needs, parameter, problems
 from domain.outcomes import DeadLetterCode
 
@@ -90,7 +90,9 @@ LIST: dict[str, Any] = {
             parameter("since", "query", _TIME, "Died at or after."),
             parameter("until", "query", _TIME, "Died before."),
             parameter("organization_id", "query", UUID_SCHEMA, "As far as it is known."),
-            parameter("lane", "query", {"type": "integer", "minimum": 0, "maximum": 99999}),
+            parameter(
+                "lane", "query", {"type": "integer", "minimum": 0, "maximum": POSITION_LANE_MAX}
+            ),
             parameter("redriven", "query", {"type": "boolean"}, "Only those that were, or not."),
             parameter(
                 "limit",
@@ -98,8 +100,8 @@ LIST: dict[str, Any] = {
                 {
                     "type": "integer",
                     "minimum": 1,
-                    "maximum": PAGE_ITEMS_MAX,
-                    "default": PAGE_ITEMS,
+                    "maximum": PAGE_ROWS_MAX,
+                    "default": PAGE_ROWS,
                 },
             ),
             parameter("cursor", "query", {"type": "string"}, "`next_cursor` of the page before."),

@@ -3,23 +3,26 @@
 For operators: dead letters belong to no tenant. What a record holds is never in an answer.
 """
 
-import re
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import get_args
-from urllib.parse import urlencode
+from typing import Any, Literal
+from uuid import UUID
 
 import orjson
 from fastapi import FastAPI
+from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.bodies import JSON
 from api.candidates import BareRoute, refuse_parameters
+from api.cursors import Cursors
 from api.dead_letter_docs import LIST, REDRIVE
 from api.gate import Admission
 from api.headers import wait_preferred_s
-from api.limits import PAGE_ITEMS, PAGE_ITEMS_MAX, WRITE_WAIT_S
+from api.instants import Instant
+from api.limits import POSITION_LANE_MAX, WRITE_WAIT_S
+from api.paging import CURSOR, PageQuery, next_link
 from api.ports import (
     DeadLetterDesk,
     DeadLettersWanted,
@@ -28,18 +31,12 @@ from api.ports import (
     LetterUnknown,
     QueuePlace,
 )
-from api.problems import Problem, invalid_request, unavailable
+from api.problems import Problem, invalid_request, query_errors, unavailable
 from contract.dead_letters import DeadLetterId
-from domain.field_errors import ErrorCode, FieldError
+from domain.field_errors import FieldError
 from domain.outcomes import DeadLetterCode
 
-_PARAMETERS = (
-    "error_code", "since", "until", "organization_id", "lane", "redriven", "limit", "cursor",
-)  # fmt: skip
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_OFFSET = re.compile(r"(Z|[+-][0-9]{2}:[0-9]{2})$")
-_LANE = re.compile(r"[0-9]{1,5}", re.ASCII)
-_BOOLEANS = {"true": True, "false": False}
+_BOUND_TO = "dead-letters"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -48,6 +45,7 @@ def add_dead_letter_routes(
     *,
     base_path: str,
     desk: DeadLetterDesk,
+    cursors: Cursors,
     admit: Admission,
     admit_redrive: Admission,
 ) -> None:
@@ -56,17 +54,16 @@ def add_dead_letter_routes(
     async def list_dead_letters(request: Request) -> Response:
         """The queue, oldest first: what no result could answer, and what became of it."""
         await admit(request)
-        wanted = _wanted(request)
+        query = _query(request)
         try:
-            page = await desk.page(wanted)
+            found = await desk.page(_wanted(query, cursors))
         except DeskAway as away:
             raise unavailable("The database is away.") from away
-        cursor = _cursor(page[-1][0]) if len(page) == wanted.limit else None
+        page = found[: query.limit]
+        cursor = _cursor(cursors, page[-1][0]) if len(found) > len(page) else None
         headers = {}
         if cursor is not None:
-            kept = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
-            query = urlencode([*kept, ("cursor", cursor)])
-            headers["link"] = f'<{request.url.path}?{query}>; rel="next"'
+            headers["link"] = next_link(request, f"{base_path}/dead-letters", cursor)
         document = {"items": [letter for _, letter in page], "next_cursor": cursor}
         return Response(orjson.dumps(document), headers=headers, media_type=JSON)
 
@@ -76,9 +73,7 @@ def add_dead_letter_routes(
         A letter that was redriven before, or died of a redrive, needs `again=true`.
         """
         principal = await admit_redrive(request)
-        refuse_parameters(request, known=("again",))
-        letter_id = _letter_id(request)
-        again = _boolean(request, "again") or False
+        letter_id, again = _letter_id(request), _again(request)
         preferred = wait_preferred_s(request.headers.getlist("prefer"))
         try:
             ended = await desk.redrive(
@@ -114,54 +109,62 @@ def add_dead_letter_routes(
     )  # fmt: skip
 
 
-def _wanted(request: Request) -> DeadLettersWanted:
-    refuse_parameters(request, known=_PARAMETERS)
-    query = request.query_params
-    codes = query.getlist("error_code")
-    if not set(codes) <= set(get_args(DeadLetterCode)):
-        raise _bad("error_code", "not_one_of", "There is no such error code.")
-    organization_id = query.get("organization_id")
-    if organization_id is not None and _UUID.fullmatch(organization_id) is None:
-        raise _bad("organization_id", "malformed", "A UUID is required.")
-    lane, limit = query.get("lane"), query.get("limit", str(PAGE_ITEMS))
-    if lane is not None and _LANE.fullmatch(lane) is None:
-        raise _bad("lane", "malformed", "The number of a lane is required.")
-    if _LANE.fullmatch(limit) is None or not 1 <= int(limit) <= PAGE_ITEMS_MAX:
-        raise _bad("limit", "out_of_range", f"A number from 1 to {PAGE_ITEMS_MAX} is required.")
+class DeadLettersQuery(PageQuery):
+    """Which dead letters."""
+
+    error_code: tuple[DeadLetterCode, ...] | None = None
+    since: Instant | None = None
+    until: Instant | None = None
+    organization_id: UUID | None = None
+    lane: int | None = Field(None, ge=0, le=POSITION_LANE_MAX)
+    redriven: Literal["true", "false"] | None = None
+
+
+def _query(request: Request) -> DeadLettersQuery:
+    known = tuple(DeadLettersQuery.model_fields)
+    refuse_parameters(request, known=known, repeatable=("error_code",))
+    asked: dict[str, Any] = dict(request.query_params)
+    if codes := request.query_params.getlist("error_code"):
+        asked["error_code"] = codes
+    try:
+        return DeadLettersQuery.model_validate(asked)
+    except ValidationError as refusal:
+        raise invalid_request(*query_errors(refusal)) from None
+
+
+def _wanted(query: DeadLettersQuery, cursors: Cursors) -> DeadLettersWanted:
+    organization_id = query.organization_id
     return DeadLettersWanted(
-        error_codes=tuple(codes) or None,
-        since=_moment(request, "since"),
-        until=_moment(request, "until"),
-        organization_id=organization_id and organization_id.lower(),
-        lane=None if lane is None else int(lane),
-        redriven=_boolean(request, "redriven"),
-        after=_place(query.get("cursor")),
-        limit=int(limit),
+        error_codes=query.error_code,
+        since=query.since,
+        until=query.until,
+        organization_id=None if organization_id is None else str(organization_id),
+        lane=query.lane,
+        redriven=None if query.redriven is None else query.redriven == "true",
+        after=None if query.cursor is None else _place(cursors, query.cursor),
+        limit=query.limit + 1,
     )
 
 
-def _moment(request: Request, name: str) -> datetime | None:
-    text = request.query_params.get(name)
-    if text is None:
-        return None
-    try:
-        return datetime.fromisoformat(_with_offset(text)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise _bad(name, "malformed", "A time with its offset is required (RFC 3339).") from None
+def _cursor(cursors: Cursors, place: QueuePlace) -> str:
+    microseconds = (place.recorded_at - _EPOCH) // timedelta(microseconds=1)
+    return cursors.seal([microseconds, *place.id], _BOUND_TO)
 
 
-def _with_offset(text: str) -> str:
-    """Without one it would be the server's local time: not a time at all."""
-    return text if _OFFSET.search(text) else ""
+def _place(cursors: Cursors, cursor: str) -> QueuePlace:
+    microseconds, lane, sequence = cursors.open(cursor, _BOUND_TO, where=CURSOR)
+    recorded_at = _EPOCH + timedelta(microseconds=microseconds)
+    return QueuePlace(recorded_at, DeadLetterId(lane, sequence))
 
 
-def _boolean(request: Request, name: str) -> bool | None:
-    text = request.query_params.get(name)
-    if text is None:
-        return None
-    if text not in _BOOLEANS:
-        raise _bad(name, "not_one_of", "Either true or false is required.")
-    return _BOOLEANS[text]
+def _again(request: Request) -> bool:
+    refuse_parameters(request, known=("again",))
+    text = request.query_params.get("again", "false")
+    if text not in ("true", "false"):
+        raise invalid_request(
+            FieldError("/query/again", "not_one_of", "Either true or false is required.")
+        )
+    return text == "true"
 
 
 def _letter_id(request: Request) -> DeadLetterId:
@@ -171,23 +174,3 @@ def _letter_id(request: Request) -> DeadLetterId:
         raise invalid_request(
             FieldError("/path/dead_letter_id", "malformed", "<lane>-<sequence> is required.")
         ) from None
-
-
-def _cursor(place: QueuePlace) -> str:
-    return f"{(place.recorded_at - _EPOCH) // timedelta(microseconds=1)}.{place.id}"
-
-
-def _place(cursor: str | None) -> QueuePlace | None:
-    """It names a place, not a letter, and shows nothing: a made-up one does no harm."""
-    if cursor is None:
-        return None
-    microseconds, _, letter_id = cursor.partition(".")
-    try:
-        recorded_at = _EPOCH + timedelta(microseconds=int(microseconds))
-        return QueuePlace(recorded_at, DeadLetterId.parse(letter_id))
-    except (ValueError, OverflowError):
-        raise _bad("cursor", "malformed", "It is not a cursor of ours.") from None
-
-
-def _bad(name: str, code: ErrorCode, detail: str) -> Problem:
-    return invalid_request(FieldError(f"/query/{name}", code, detail))

@@ -39,8 +39,6 @@ SENDS_MAX = 1000  # under way in one process: a second of what one process can t
 
 CORS_PREFLIGHT_S = 600  # what browsers remember of a preflight at most is an hour or two
 
-PAGE_ITEMS, PAGE_ITEMS_MAX = 50, 200  # CONTRACT.md 6
-
 REQUEST_ID_CHARACTERS_MAX = 128  # a trace id has 32, a guess at what proxies make
 
 KEYS_FRESH_S = 600.0  # a withdrawn key goes on so long, and what it signed a minute more

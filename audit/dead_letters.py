@@ -17,7 +17,8 @@ from contract.dead_letters import DeadLetterId, was_erased
 from contract.record import SourceRecord, unpack
 
 ROLE = "funnel_operator"
-PAGE_LETTERS_MAX = 200
+PAGE_LETTERS_MAX = 201
+"""A page of the API, and one more that tells of the next; of 300 bytes each."""
 _ANSWER_SECONDS_MAX = 30.0
 
 Operators: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.Pool[asyncpg.Record]"

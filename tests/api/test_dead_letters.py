@@ -42,7 +42,8 @@ async def test_dead_letters__listed_page_by_page_and_redriven(world: World) -> N
         assert (first["redrive_of"], first["last_redrive"]) == (None, None)
 
         found: list[str] = []
-        url = f"{PATH}?error_code=unknown_type&limit=1&since={first['recorded_at']}"
+        asked = f"error_code=unknown_type&error_code=empty&since={first['recorded_at']}"
+        url = f"{PATH}?limit=1&{asked}"
         while url:
             answer = await client.get(url)
             found += [each["id"] for each in answer.json()["items"]]
@@ -74,7 +75,7 @@ async def test_dead_letters__listed_page_by_page_and_redriven(world: World) -> N
     [
         "error_code=nonsense", "since=yesterday", "since=2026-01-01T00:00:00", "lane=-1",
         "limit=0", "limit=201", "redriven=maybe", "cursor=x", "cursor=1.2", "organization_id=1",
-        "cursor=99999999999999999999.1-1", "page=2",
+        "page=2", "lane=1&lane=2",
     ],
 )  # fmt: skip
 async def test_dead_letters__a_bad_parameter_is_400(world: World, query: str) -> None:
@@ -83,7 +84,7 @@ async def test_dead_letters__a_bad_parameter_is_400(world: World, query: str) ->
 
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
     (error,) = answer.json()["errors"]
-    assert error["pointer"] == f"/query/{query.partition('=')[0]}"
+    assert error["pointer"].startswith(f"/query/{query.partition('=')[0]}")
 
 
 async def test_dead_letters__a_bad_id_is_400(world: World) -> None:
