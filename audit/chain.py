@@ -52,6 +52,7 @@ class RangeDigest(NamedTuple):
     last_recorded_at: datetime | None
     digest: bytes
     unblank: int
+    unproven: int
 
 
 async def chain_head(connection: asyncpg.Connection, lane: int) -> Link | None:

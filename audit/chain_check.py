@@ -166,6 +166,12 @@ class _Follower:
             self._differs(where, expected=f"{link.rows_total} rows", found=found.rows_total)
         elif found.digest != link.digest or found.last_recorded_at != link.last_recorded_at:
             self._differs(where, expected="the rows that were sealed", found="other values")
+        if found.unproven:
+            self._differs(
+                where,
+                expected="an erasure for each row that was erased",
+                found=f"none for {found.unproven} rows",
+            )
         if found.unblank:
             self._differs(
                 where, expected="nothing personal in rows that were erased",

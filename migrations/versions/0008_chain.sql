@@ -101,42 +101,57 @@ CREATE TABLE journal_archives (
 CREATE INDEX journal_candidate_others ON journal (organization_id, candidate_id)
     WHERE change_sequence IS NULL AND candidate_id IS NOT NULL;
 
--- Called by an erasure in the transaction that blanks a candidate's rows (actor, details, change
--- and forward become NULL), before it does so: keeps the salted digests of all that is sealed,
--- blanks the checkpoint, and forgets the salt. The chain still verifies afterwards. What is sealed
--- later gets a new salt, so it may be called again. Tells how many digests it kept.
+-- The digest of what may be personal in a journal row: of one that names a candidate actor, change,
+-- forward and, where the command was invalid, details; of a dry run, which tells of many, details.
+-- All else, in every row, the chain covers in the clear.
+CREATE FUNCTION journal_personal_digest(salt uuid, j journal) RETURNS bytea
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT sha256(coalesce(uuid_send(salt), ''::bytea) || record_send(ROW(
+        CASE WHEN j.candidate_id IS NOT NULL THEN j.actor END,
+        CASE WHEN CASE WHEN j.candidate_id IS NOT NULL THEN coalesce(j.reason = 'invalid', false)
+                       ELSE coalesce(j.operation_id IS NOT NULL AND j.outcome = 'unchanged', false)
+                  END
+             THEN j.details END,
+        CASE WHEN j.candidate_id IS NOT NULL THEN j.change END,
+        CASE WHEN j.candidate_id IS NOT NULL THEN j.forward END)))
+$$;
+
+-- Called by an erasure in the transaction that blanks a candidate's rows, before it does so: keeps
+-- the salted digests of all that is sealed, blanks the checkpoint, and forgets the salt. The chain
+-- still verifies afterwards. What is sealed later gets a new salt, so it may be called again. Tells
+-- how many digests it kept.
 CREATE FUNCTION forget_salt(of_organization uuid, of_candidate uuid) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    salt_bytes bytea;
+    old_salt uuid;
     kept bigint;
 BEGIN
     -- Sealers and checkpoints hold it shared.
     PERFORM pg_advisory_xact_lock(hashtext('gulf-funnel.journal-salts'));
-    SELECT uuid_send(s.salt) INTO salt_bytes FROM public.journal_salts AS s
+    SELECT s.salt INTO old_salt FROM public.journal_salts AS s
     WHERE s.organization_id = of_organization AND s.candidate_id = of_candidate;
-    IF salt_bytes IS NULL THEN
+    IF old_salt IS NULL THEN
         RETURN 0;
     END IF;
     INSERT INTO public.journal_erased_rows
         (lane, result_sequence, journal_sequence, personal_digest)
-    SELECT j.lane, j.result_sequence, j.journal_sequence,
-           sha256(salt_bytes || record_send(ROW(j.actor, j.details, j.change, j.forward)))
+    SELECT (n.j).lane, (n.j).result_sequence, (n.j).journal_sequence,
+           public.journal_personal_digest(old_salt, n.j)
     FROM (
-        SELECT * FROM public.journal AS c
+        SELECT c AS j FROM public.journal AS c
         WHERE c.organization_id = of_organization AND c.candidate_id = of_candidate
             AND c.change_sequence IS NOT NULL
         UNION ALL
-        SELECT * FROM public.journal AS o
+        SELECT o AS j FROM public.journal AS o
         WHERE o.organization_id = of_organization AND o.candidate_id = of_candidate
-            AND o.change_sequence IS NULL) AS j
-    WHERE j.result_sequence <= (
+            AND o.change_sequence IS NULL) AS n
+    WHERE (n.j).result_sequence <= (
         SELECT s.last_result FROM public.journal_seals AS s
-        WHERE s.lane = j.lane AND s.kind = 'rows' ORDER BY s.link DESC LIMIT 1)
+        WHERE s.lane = (n.j).lane AND s.kind = 'rows' ORDER BY s.link DESC LIMIT 1)
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS kept = ROW_COUNT;
     UPDATE public.checkpoint_candidates AS c
-    SET state = NULL, personal_digest = sha256(salt_bytes || record_send(ROW(c.state)))
+    SET state = NULL, personal_digest = sha256(uuid_send(old_salt) || record_send(ROW(c.state)))
     WHERE c.organization_id = of_organization AND c.candidate_id = of_candidate
         AND c.personal_digest IS NULL;
     DELETE FROM public.journal_salts AS s
@@ -234,6 +249,7 @@ DROP POLICY everything_to_keepers ON journal;
 DROP FUNCTION drop_journal_partition(text, interval, boolean);
 DROP FUNCTION journal_partitions();
 DROP FUNCTION forget_salt(uuid, uuid);
+DROP FUNCTION journal_personal_digest(uuid, journal);
 DROP INDEX journal_candidate_others;
 DROP TABLE journal_archives, checkpoint_candidates, checkpoints, journal_erased_rows,
     journal_salts, journal_seals;

@@ -264,7 +264,7 @@ $$;
 
 GRANT SELECT, INSERT ON erasures TO funnel_consumer;
 GRANT DELETE ON candidates TO funnel_consumer;
-GRANT SELECT ON erasures TO funnel_audit, funnel_operator;
+GRANT SELECT ON erasures TO funnel_audit, funnel_operator, funnel_sealer, funnel_retention;
 REVOKE ALL ON FUNCTION without_candidate(jsonb, uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION blank_journal(uuid, uuid, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION blank_operations(uuid, uuid) FROM PUBLIC;

@@ -16,11 +16,10 @@ from audit.retention import RetentionRefused, archive, drop, partitions
 from audit.seal import seal
 from contract.journal import timestamp_text
 from tests.audit.conftest import Connection, Verify
-from tests.audit.history import ORGANIZATIONS, candidate_of
+from tests.audit.test_chain import CANDIDATE, erase
 
 AGO = timedelta(days=200)
 HORIZON = timedelta(days=35)
-CANDIDATE = candidate_of(0, 0)
 
 Drop = Callable[..., Coroutine[Any, Any, None]]
 
@@ -193,11 +192,7 @@ async def test_drop__what_remains_rebuilds_and_the_chain_verifies(
     assert findings.rows["checkpoint rows"] > 0
 
     # An erasure leaves nothing in the checkpoint, and the chain whole.
-    await clone.fetchval("SELECT forget_salt($1, $2)", ORGANIZATIONS[0], CANDIDATE)
-    await clone.execute(
-        "UPDATE journal SET actor = NULL, details = NULL, change = NULL, forward = NULL "
-        f"WHERE candidate_id = '{CANDIDATE}'"
-    )
+    await erase(clone)
     blank = f"SELECT state IS NULL FROM checkpoint_candidates WHERE candidate_id = '{CANDIDATE}'"
     assert await clone.fetchval(blank) is True
     assert await chain_findings(verify_clone) == []
