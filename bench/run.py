@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.bulk import LANE_ORGANIZATIONS, Bulk, bulk_rows, run_bulk, run_sql
 from bench.ceiling import run_ceiling
+from bench.http_reads import Reads, read_rows, run_reads
 from bench.http_writes import api_process, run_patches
 from bench.service import (
     Latency,
@@ -43,6 +44,7 @@ class BenchConfig:
     latency_total: int = 500
     latency_per_second: float = 50.0
     bulk_total: int = 20_000
+    reads_seconds: float = 3.0
     seed: int = 7
 
 
@@ -57,6 +59,7 @@ class Figures:
     one_lane: Throughput
     latency: Latency
     patch: Latency
+    reads: Reads
     bulk: Bulk
 
 
@@ -142,10 +145,29 @@ async def _run(
                     workload.updates(2 * config.latency_total, round_number=9)
                 )[: config.latency_total],
             )  # fmt: skip
+    reads = await _reads(config, servers, kafka, log, report)
     bulk = await _bulk(config, servers, kafka, log, report)
     return Figures(
         config=config, usual=usual, ceilings=ceilings, service=service, one_lane=one_lane,
-        latency=latency, patch=patch, bulk=bulk,
+        latency=latency, patch=patch, reads=reads, bulk=bulk,
+    )  # fmt: skip
+
+
+async def _reads(
+    config: BenchConfig,
+    servers: Servers,
+    kafka: dict[str, str],
+    log: Any,
+    report: Callable[[str], None],
+) -> Reads:
+    """All candidates in one organization."""
+    workload = Workload(config.seed + 2, config.candidates_total, 1)
+    report(f"GET over HTTP, and a walk over {config.candidates_total} candidates")
+    database_url, topics = await _prepare(servers, kafka, workload, 1)
+    return await run_reads(
+        database_url=database_url, bootstrap_servers=servers.kafka_bootstrap_servers,
+        topics=topics, workload=workload, folder=Path(log.name).parent / "api-reads", log=log,
+        seconds=config.reads_seconds,
     )  # fmt: skip
 
 
@@ -226,6 +248,7 @@ def table(figures: Figures) -> str:
             f"p50 {figures.patch.p50_ms:.0f} ms",
             f"p99 {figures.patch.p99_ms:.0f} ms",
         ),
+        *read_rows(figures.reads),
         *bulk_rows(figures.bulk),
         ("CPU seconds of (c)", cpu, f"in {service.seconds:.1f} s"),
         (
