@@ -26,6 +26,7 @@ from api.write_docs import CREATE, ERASE, PATCH
 from api.writing import Writes, Written
 from contract.events import EventBuilder
 from domain.candidate import CandidateState
+from domain.commands import ERASE as ERASE_COMMAND
 from domain.field_errors import FieldError
 from domain.identity import Identity
 
@@ -104,7 +105,7 @@ def add_candidate_write_routes(
         if not reason.strip():
             raise invalid_request(FieldError("/query/reason", "missing", "A reason is required."))
         data = {"candidate_id": candidate_id, "reason": reason}
-        written = await writes.write(asked, "candidate.erase.v1", data, _IN_ERASE)
+        written = await writes.write(asked, ERASE_COMMAND, data, _IN_ERASE)
         if written.settled is None:
             return writes.pending(written)
         return Response(

@@ -7,6 +7,7 @@ from api.bodies import JSON, MERGE_PATCH
 from api.openapi import UUID_SCHEMA, body, header, inlined, needs, parameter, problems
 from api.schemas import CommandDocument
 from domain.candidate import CandidateState, Changes, NewCandidate
+from domain.limits import COMMAND_ID_CHARACTERS_MAX, ERASE_REASON_CHARACTERS_MAX
 
 _ID_IN_BODY = {"id": UUID_SCHEMA}
 _CHANGES = inlined(Changes)
@@ -17,7 +18,7 @@ WRITE_HEADERS = [
     parameter(
         "Idempotency-Key",
         "header",
-        {"type": "string", "minLength": 1, "maxLength": 200},
+        {"type": "string", "minLength": 1, "maxLength": COMMAND_ID_CHARACTERS_MAX},
         "Repeat it to try again: the answer is that of the first time. Of this user alone.",
         example="order-17",
     ),
@@ -154,7 +155,7 @@ ERASE: dict[str, Any] = {
             parameter(
                 "reason",
                 "query",
-                {"type": "string", "minLength": 1, "maxLength": 200},
+                {"type": "string", "minLength": 1, "maxLength": ERASE_REASON_CHARACTERS_MAX},
                 "Why; it is kept, so it should name no person.",
                 required=True,
                 example="request 2026-118",

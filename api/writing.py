@@ -26,7 +26,7 @@ from api.queries import CommandKey, CommandStatus, Position
 from api.refusals import Places, invalid_there, refusal, reused_key
 from api.waiting import CommandWaits, TooManyWaits
 from contract.journal import JournalRow
-from domain.commands import KNOWN_TYPES, CommandParser
+from domain.commands import CommandParser
 from domain.field_errors import FieldError, InvalidCommand
 from domain.identity import Identity, command_digest
 
@@ -160,8 +160,6 @@ class Writes:
         return f"{self._base_path}/commands/{command_id}?{urlencode(asked)}"
 
     def _check(self, command_type: str, data: Mapping[str, Any], places: Places) -> None:
-        if command_type not in KNOWN_TYPES:
-            return
         try:
             self._parser.parse(command_type, data)
         except InvalidCommand as invalid:

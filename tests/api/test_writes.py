@@ -269,3 +269,33 @@ async def test_too_large_without_a_length__is_413(writer: httpx2.AsyncClient) ->
     )
 
     assert answer.status_code == 413
+
+
+async def test_erasure__is_taken_on_and_then_nothing_tells_of_the_person(
+    writer: httpx2.AsyncClient, create: Create
+) -> None:
+    candidate_id = (await create(email="person@example.com"))["candidate_id"]
+    path = candidate_path(candidate_id)
+    key = {"idempotency-key": "before"}
+    assert (await writer.patch(path, json={"rating": 1}, headers=key)).status_code == 200
+
+    unknown = await writer.delete(candidate_path(str(uuid4())), params={"reason": "request 7"})
+    answer = await writer.delete(path, params={"reason": "request 7"})
+
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+    assert (answer.status_code, answer.json()["outcome"]) == (202, "accepted")
+    told = await writer.get(answer.headers["location"])
+    assert told.json()["outcome"] == "accepted"
+
+    async def tells_no_more() -> bool:
+        now = await writer.get(path)
+        then = await writer.patch(path, json={"rating": 1}, headers=key)
+        return (now.status_code, then.status_code) == (404, 410)
+
+    async with asyncio.timeout(20):
+        while not await tells_no_more():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    later = await writer.patch(path, json={"rating": 2})
+    assert (later.status_code, later.json()["code"]) == (410, "erased")
+    again = await writer.post(all_candidates_path(), json=PERSON | {"id": candidate_id})
+    assert (again.status_code, again.json()["code"]) == (410, "erased")
