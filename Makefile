@@ -72,6 +72,10 @@ faults: .build/installed ## Random faults on own servers (MINUTES=5, SEED=, ROUN
 mutants: .build/installed ## Break each promise in a copy: do the fault tests notice? (ARGS="digest")
 	@.venv/bin/python -m tests.faults.mutants $(ARGS)
 
+.PHONY: bench-large
+bench-large: .build/installed ## Measure verify and rebuild over 50,000,000 journal rows (ARGS="--rows 5000000")
+	@.venv/bin/python -m bench.large $(ARGS)
+
 .PHONY: install
 install: .build/installed ## Install everything into .venv, without running it
 	@:

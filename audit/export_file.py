@@ -4,8 +4,10 @@ Memory holds one frame. Whatever is wrong is a difference, never an exception: t
 been cut, changed or put together by anybody.
 """
 
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,13 @@ import orjson
 
 from audit.export import FORMAT, Manifest, manifest_path
 from audit.findings import Findings, Meter, Report
+from contract.journal import JournalRow
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
+
+
+ExportedPage = tuple[list[JournalRow], dict[int, bytes]]
+"""Rows of one lane, and the packed commands behind them by offset."""
 
 
 class ExportUnreadable(Exception):
@@ -70,6 +77,38 @@ def exported_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
             file.seek(chunk["start"])
             lines = bytes(cramjam.zstd.decompress(file.read(chunk["bytes"])))
             yield [orjson.loads(each) for each in lines.splitlines()]
+
+
+def exported_pages(path: Path) -> Iterator[ExportedPage]:
+    """The rows of an export as the journal had them, with the commands behind them, by offset.
+
+    Raises:
+        ExportUnreadable: see `verify_export`.
+    """
+    for lines in exported_rows(path):
+        commands = {
+            line["source_offset"]: b64decode(line["command"]) for line in lines if "command" in line
+        }
+        yield [_row(line) for line in lines], commands
+
+
+def exported_total(path: Path) -> int:
+    """How many rows an export has. Raises ExportUnreadable."""
+    total: int = _manifest(path)["rows"]
+    return total
+
+
+def _row(line: dict[str, Any]) -> JournalRow:
+    values: dict[str, Any] = {name: line.get(name) for name in JournalRow._fields}
+    values["recorded_at"] = datetime.fromisoformat(line["recorded_at"])
+    for name in ("details", "change"):
+        if values[name] is not None:
+            values[name] = orjson.dumps(values[name])
+    if values["digest"] is not None:
+        values["digest"] = bytes.fromhex(values["digest"])
+    if values["forward"] is not None:
+        values["forward"] = b64decode(values["forward"])
+    return JournalRow(**values)
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ LISTED_MAX = 100
 
 Check = Literal[
     "state", "versions", "sequences", "journal", "identities", "operations", "output", "export",
-    "chain",
+    "replay", "chain",
 ]  # fmt: skip
 
 Report = Callable[[int, int], None]

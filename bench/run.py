@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.audit import Audit, audit_rows, run_audit
 from bench.bulk import LANE_ORGANIZATIONS, Bulk, bulk_rows, run_bulk, run_sql
 from bench.ceiling import run_ceiling
 from bench.http_reads import Reads, read_rows, run_reads
 from bench.http_writes import api_process, run_patches
+from bench.journal_fill import Fill
 from bench.service import (
     Latency,
     Throughput,
@@ -45,6 +47,8 @@ class BenchConfig:
     latency_per_second: float = 50.0
     bulk_total: int = 20_000
     reads_seconds: float = 3.0
+    history_candidates_total: int = 40_000
+    history_versions_total: int = 5
     seed: int = 7
 
 
@@ -61,6 +65,7 @@ class Figures:
     patch: Latency
     reads: Reads
     bulk: Bulk
+    audit: Audit
 
 
 async def run_bench(config: BenchConfig, *, report: Callable[[str], None]) -> Figures:
@@ -150,6 +155,7 @@ async def _run(
     return Figures(
         config=config, usual=usual, ceilings=ceilings, service=service, one_lane=one_lane,
         latency=latency, patch=patch, reads=reads, bulk=bulk,
+        audit=await _audit(config, servers, pids, report),
     )  # fmt: skip
 
 
@@ -169,6 +175,29 @@ async def _reads(
         topics=topics, workload=workload, folder=Path(log.name).parent / "api-reads", log=log,
         seconds=config.reads_seconds,
     )  # fmt: skip
+
+
+async def _audit(
+    config: BenchConfig,
+    servers: Servers,
+    pids: dict[str, list[int]],
+    report: Callable[[str], None],
+) -> Audit:
+    history = Fill(
+        candidates_total=config.history_candidates_total,
+        versions_total=config.history_versions_total,
+        lanes_total=LANES_TOTAL,
+    )
+    report(f"verify and rebuild over {history.rows_total} journal rows")
+    database_url = servers.database_url.rpartition("/")[0] + f"/bench_{uuid.uuid4().hex[:8]}"
+    await migrate_up(database_url, report=lambda _: None)
+    return await run_audit(
+        database_url,
+        history=history,
+        postgres_pid=next(pid for name, (pid, *_) in pids.items() if name.startswith("postgres")),
+        bootstrap_servers=servers.kafka_bootstrap_servers,
+        report=report,
+    )
 
 
 async def _bulk(
@@ -250,6 +279,7 @@ def table(figures: Figures) -> str:
         ),
         *read_rows(figures.reads),
         *bulk_rows(figures.bulk),
+        *audit_rows(figures.audit, applied_per_second=rate_c),
         ("CPU seconds of (c)", cpu, f"in {service.seconds:.1f} s"),
         (
             f"memory of a consumer ({config.consumers_total} run), highest",

@@ -120,7 +120,7 @@ async def open_pool(
             database_url,
             min_size=1,
             max_size=lanes_max + 3,
-            init=_prepare,
+            init=prepare_connection,
             reset=_keep,
             command_timeout=lease.total_seconds(),
             timeout=10,
@@ -152,7 +152,8 @@ async def _keep(_: Any) -> None:
     """Nothing to reset: our sessions set nothing, so a release costs no round trip."""
 
 
-async def _prepare(connection: Any) -> None:
+async def prepare_connection(connection: Any) -> None:
+    """JSON as the statements of a lane take and give it."""
     await connection.set_type_codec(
         "json", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes
     )

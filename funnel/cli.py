@@ -44,6 +44,7 @@ MODULES = {
     "funnel.cli_journal": {"journal": "Seal the journal, and let go of old months."},
     "funnel.cli_verify": {"verify": "Compare state, journal and output."},
     "funnel.cli_rebuild": {"rebuild": "The state from the journal, compared, and repaired."},
+    "funnel.cli_replay_diff": {"replay-diff": "Does this build settle commands as they were?"},
     "funnel.cli_replay": {
         "export": "A range of the journal as a file.",
         "republish": "Events of a range again, to another topic.",

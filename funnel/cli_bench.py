@@ -33,6 +33,7 @@ def bench(
         consumers_total=consumers,
         latency_total=1000 if full else latency,
         bulk_total=100_000 if full else bulk,
+        history_candidates_total=1_000_000 if full else 40_000,
         one_lane_total=50_000 if full else 20_000,
         warm_up_total=100_000 if full else 20_000,
     )
