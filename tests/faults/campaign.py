@@ -77,7 +77,7 @@ async def campaign(
     number = 0
     while number < rounds_max and time.monotonic() < ends_at:
         chance = random.Random(f"{seed} {number}")
-        async with _site(stack, servers) as site:
+        async with _site(stack, servers, f"seed {seed}, after round {number}") as site:
             workload = Workload(seed=chance.randrange(10**9), candidates_for_each_lane=8)
             await site.world.send(workload.creations())
             for _ in range(ROUNDS_A_WORLD):
@@ -115,7 +115,7 @@ async def _round(
 
 
 @asynccontextmanager
-async def _site(stack: EmbeddedStack, servers: Servers) -> AsyncIterator[Site]:
+async def _site(stack: EmbeddedStack, servers: Servers, where: str) -> AsyncIterator[Site]:
     """Fresh tables and topics, the ways to both servers, and two consumers."""
     kafka: dict[str, object] = {"bootstrap_servers": servers.kafka_bootstrap_servers}
     topics = Topics(prefix=f"t{uuid.uuid4().hex[:12]}.")
@@ -130,7 +130,10 @@ async def _site(stack: EmbeddedStack, servers: Servers) -> AsyncIterator[Site]:
         await world.fetch(POISONED)
         await site.start()
         yield site
-        await site.leave()
+        try:
+            await site.leave()
+        except AssertionError as error:
+            raise RoundFailed(f"{where}, at the end of its world: {error}") from error
     finally:
         await site.stop()
         await world.stop()

@@ -65,9 +65,11 @@ class ConsumerProcess:
         """Its exit code, negative for a signal, waited for."""
         try:
             async with asyncio.timeout(seconds):
-                await self._listening
+                await asyncio.shield(self._listening)
                 return await self._process.wait()
         except TimeoutError:
+            self._signal(signal.SIGUSR1)
+            await asyncio.sleep(1)  # it tells where its tasks wait, if it still can
             raise AssertionError(f"{self.consumer_id} does not end: {self.story()}") from None
 
     async def paused(self, *, seconds: float = WAIT_SECONDS) -> None:

@@ -5,8 +5,10 @@ FUNNEL_CRASH_AT and FUNNEL_PAUSE_AT; log lines as JSON on stderr.
 """
 
 import asyncio
+import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
@@ -49,8 +51,17 @@ async def consume() -> None:
             crash_at=os.environ.get("FUNNEL_CRASH_AT"), pause_at=os.environ.get("FUNNEL_PAUSE_AT")
         ),
     )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell_tasks)
     with stop_signals() as stopping:
         await run_consumer(config, stopping, CollectorRegistry())
+
+
+def tell_tasks() -> None:
+    """For a test that waits in vain: where everything here waits."""
+    for task in asyncio.all_tasks():
+        frames = io.StringIO()
+        task.print_stack(limit=4, file=frames)
+        structlog.get_logger("tests").info("task", action="task_waits", frames=frames.getvalue())
 
 
 def take_detours(detours: Mapping[str, int]) -> None:
