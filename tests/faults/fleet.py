@@ -22,9 +22,10 @@ Line = dict[str, Any]
 class ConsumerProcess:
     """One process and what it said so far."""
 
-    def __init__(self, process: Process, consumer_id: str) -> None:
+    def __init__(self, process: Process, consumer_id: str, *, crashes: bool) -> None:
         self._process = process
         self.consumer_id = consumer_id
+        self.crashes = (-signal.SIGKILL,) if crashes else ()
         self.lines: list[Line] = []
         self._said = asyncio.Condition()
         self._listening = asyncio.create_task(self._listen())
@@ -152,7 +153,7 @@ class Fleet:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.faults.process", stderr=PIPE, env=environment
         )
-        consumer = ConsumerProcess(process, consumer_id)
+        consumer = ConsumerProcess(process, consumer_id, crashes=crash_at is not None)
         self.consumers.append(consumer)
         return consumer
 

@@ -211,17 +211,6 @@ MUTANTS = (
         ["tests/faults/test_commit_answer.py::test_commit__is_lost_on_its_way[request-False]"],
     ),
     Mutant(
-        "a COMMIT whose answer was lost is tried again from memory",
-        [
-            Edit(
-                _LANE,
-                "            if attempts and _same_place(current, attempts[0].after):",
-                "            if False:",
-            )
-        ],
-        ["tests/faults/test_commit_answer.py::test_commit__is_lost_on_its_way[answer-False]"],
-    ),
-    Mutant(
         "commits that PostgreSQL has lost are decided anew",
         [Edit(_LANE, "row.journal_sequence < self._row.journal_sequence", "False")],
         ["tests/faults/test_recover.py::test_recover__under_a_consumer_that_runs_all_the_while"],

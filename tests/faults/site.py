@@ -74,7 +74,13 @@ class Site:
         self._demand_keeper()
         await self._stop_keeper()
         for name, consumer in self.consumers.items():
-            assert await consumer.terminated() == 0, (name, consumer.story())
+            consumer.terminate()
+            ending = asyncio.create_task(consumer.ended())
+            while not ending.done():
+                consumer.resume()  # its pause point may come only now, or its crash point
+                await asyncio.wait({ending}, timeout=LOOK_EVERY)
+            code = ending.result()
+            assert code in (0, *consumer.crashes), (name, code, consumer.story())
 
     async def stop(self) -> None:
         await self._stop_keeper()
