@@ -11,7 +11,7 @@ from typing import NamedTuple
 import asyncpg
 
 from consumer.sqlfiles import statement
-from consumer.store import asked, translated
+from consumer.store import asked
 from contract.lanes import LaneEnded
 
 _HEARTBEAT = statement("heartbeat")
@@ -51,9 +51,9 @@ class Membership:
         Raises:
             OtherTopics: the number of partitions, the topic or the cluster differs.
         """
-        with translated():
-            await self._pool.execute(_CREATE_LANES, partitions_total, commands_topic, cluster_id)
-            known = await self._pool.fetch(
+        async with asked(self._pool) as connection:
+            await connection.execute(_CREATE_LANES, partitions_total, commands_topic, cluster_id)
+            known = await connection.fetch(
                 "SELECT DISTINCT partitions_total, commands_topic, cluster_id FROM lanes"
             )
         for total, topic, cluster in known:
@@ -65,26 +65,26 @@ class Membership:
 
     async def heartbeat(self) -> list[str]:
         """Renews the lease; the ids of all that are alive, sorted, this one among them."""
-        async with asked(self._pool):
-            rows = await self._pool.fetch(_HEARTBEAT, self._consumer_id, self._lease)
+        async with asked(self._pool) as connection:
+            rows = await connection.fetch(_HEARTBEAT, self._consumer_id, self._lease)
         return [row[0] for row in rows]
 
     async def lost(self, claims: Sequence[Claim]) -> list[Claim]:
         """Those of our claims that another consumer has overruled."""
         lanes, epochs = [claim.lane for claim in claims], [claim.owner_epoch for claim in claims]
-        with translated():
-            return [Claim(*row) for row in await self._pool.fetch(_LANES_LOST, lanes, epochs)]
+        async with asked(self._pool) as connection:
+            return [Claim(*row) for row in await connection.fetch(_LANES_LOST, lanes, epochs)]
 
     async def claim(self, held: Collection[int], lanes_max: int) -> list[Claim]:
         """Takes up to `lanes_max` lanes whose owner is gone."""
-        with translated():
-            rows = await self._pool.fetch(_CLAIM_LANES, self._consumer_id, list(held), lanes_max)
+        async with asked(self._pool) as connection:
+            rows = await connection.fetch(_CLAIM_LANES, self._consumer_id, list(held), lanes_max)
         return [Claim(*row) for row in rows]
 
     async def release(self, claim: Claim) -> None:
         """Hands a lane over at once."""
-        with translated():
-            await self._pool.execute(_RELEASE_LANE, *claim)
+        async with asked(self._pool) as connection:
+            await connection.execute(_RELEASE_LANE, *claim)
 
     async def release_strays(self, held: Collection[int]) -> None:
         """Hands over lanes that carry our name and that we do not hold.
@@ -92,18 +92,18 @@ class Membership:
         A former process of this name had them, or the answer to a claim was lost; while our lease
         is good nobody else would take them.
         """
-        with translated():
-            await self._pool.execute(_RELEASE_STRAYS, self._consumer_id, list(held))
+        async with asked(self._pool) as connection:
+            await connection.execute(_RELEASE_STRAYS, self._consumer_id, list(held))
 
     async def note_halted(self, claim: Claim, ended: LaneEnded) -> None:
         """Keeps the cause where operators look for it, until the lane runs again."""
-        with translated():
-            await self._pool.execute(_NOTE_HALTED, *claim, str(ended))
+        async with asked(self._pool) as connection:
+            await connection.execute(_NOTE_HALTED, *claim, str(ended))
 
     async def leave(self) -> None:
         """Gives up the lease."""
-        with translated():
-            await self._pool.execute(_LEAVE, self._consumer_id)
+        async with asked(self._pool) as connection:
+            await connection.execute(_LEAVE, self._consumer_id)
 
 
 def fair_share(consumer_id: str, alive: list[str], lanes_total: int) -> int:

@@ -12,7 +12,7 @@ import orjson
 
 from consumer.filter_sql import conditions
 from consumer.sqlfiles import statement
-from consumer.store import Connection, DataRefused, translated
+from consumer.store import Connection, DataRefused, asked
 from domain.filters import CandidateFilter
 from domain.limits import BULK_FILTER_ITEMS_MAX
 from domain.outcomes import OperationStatus
@@ -225,8 +225,8 @@ class OperationStore:
 
     async def expire(self, lane: int, retention: timedelta, *, step: int) -> int:
         """Forget some of what ended longer ago; how many rows went."""
-        with translated():
-            return int(await self._pool.fetchval(_EXPIRE, lane, retention, step) or 0)
+        async with asked(self._pool) as connection:
+            return int(await connection.fetchval(_EXPIRE, lane, retention, step) or 0)
 
 
 def _item(item: BulkItem) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from consumer.sqlfiles import statement
-from consumer.store import translated
+from consumer.store import asked
 from domain.limits import EXPIRE_EVERY_SECONDS, EXPIRED_LETTERS_MAX
 
 _EXPIRE = statement("expire_dead_letters")
@@ -31,8 +31,8 @@ class Retention:
         """How many letters were forgotten now. Raises StoreAway, TryAgain."""
         if time.monotonic() < self._due_at:
             return 0
-        with translated():
-            total = int(await self._pool.fetchval(_EXPIRE, self._kept, EXPIRED_LETTERS_MAX))
+        async with asked(self._pool) as connection:
+            total = int(await connection.fetchval(_EXPIRE, self._kept, EXPIRED_LETTERS_MAX))
         if total < EXPIRED_LETTERS_MAX:  # else there may be more
             self._due_at = time.monotonic() + EXPIRE_EVERY_SECONDS
         if total:

@@ -15,6 +15,8 @@ from consumer.store import StoreAway, TryAgain
 from contract.lanes import LaneHalted, LaneLost
 from domain.limits import LANE_RETRY_SECONDS
 
+_TICK_WITHIN = timedelta(seconds=15)
+"""Longer than a connection may take; a lease that is not renewed by then has ended anyway."""
 _TELL_WITHIN = timedelta(seconds=3)
 """What is not told when leaving, the end of the lease tells: no reason to stay."""
 
@@ -71,10 +73,15 @@ class ConsumerService:
 
     async def _tick(self) -> None:
         try:
-            await self.run_once()
-        except (StoreAway, TryAgain) as error:
+            async with asyncio.timeout(_TICK_WITHIN.total_seconds()):
+                await self.run_once()
+        except (StoreAway, TryAgain, TimeoutError) as error:
             if not self._away:
-                log.warning("membership paused", action="membership_paused", cause=str(error))
+                log.warning(
+                    "membership paused",
+                    action="membership_paused",
+                    cause=str(error) or "no answer in time",
+                )
             self._away = True
         else:
             if self._away:

@@ -52,6 +52,9 @@ _REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 COPY_WITHIN = timedelta(seconds=10)
 """asyncpg's own time-out does not count while COPY waits to write, nor does a lost connection."""
 
+ACQUIRE_WITHIN = timedelta(seconds=10)
+"""Also bounds how long giving a connection back may wait for a server that is gone."""
+
 _CANDIDATE_COLUMNS = (
     "organization_id", "candidate_id", "first_name", "last_name", "email", "phone", "status",
     "pipeline_stage", "rating", "source", "tags", "attributes", "version",
@@ -92,14 +95,16 @@ def translated() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def asked(pool: asyncpg.Pool) -> AsyncIterator[None]:
-    """As `translated`; sessions that have become read-only are not used again.
+async def asked(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
+    """A connection, with errors as `translated`; neither to get it nor to give it back hangs.
 
-    After a failover the old server may keep them, for as long as they would like to stay.
+    Sessions that have become read-only are not used again: after a failover the old server may
+    keep them for as long as they would like to stay.
     """
     with translated():
         try:
-            yield
+            async with pool.acquire(timeout=ACQUIRE_WITHIN.total_seconds()) as connection:
+                yield connection
         except asyncpg.ReadOnlySQLTransactionError:
             await pool.expire_connections()
             raise
@@ -175,11 +180,7 @@ class LaneStore:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """BEGIN … COMMIT. Raises StoreError; after StoreAway the COMMIT may have happened."""
-        async with (
-            asked(self._pool),
-            self._pool.acquire(timeout=10) as connection,
-            connection.transaction(),
-        ):
+        async with asked(self._pool) as connection, connection.transaction():
             yield connection
 
     async def lock(self, connection: Connection, lane: int) -> LaneRow:
@@ -317,8 +318,8 @@ class LaneStore:
         _demand(done, 1)
 
     async def note_published(self, row: LaneRow, *, works: bool, held: bool) -> None:
-        with translated():
-            await self._pool.execute(
+        async with asked(self._pool) as connection:
+            await connection.execute(
                 _NOTE_PUBLISHED,
                 row.lane,
                 row.owner_epoch,
@@ -330,8 +331,8 @@ class LaneStore:
 
     async def ensure_partitions(self, ahead: timedelta) -> datetime:
         """Makes journal partitions for `ahead` from now; tells up to when they reach."""
-        with translated():
-            return cast(datetime, await self._pool.fetchval(_ENSURE_PARTITIONS, ahead))
+        async with asked(self._pool) as connection:
+            return cast(datetime, await connection.fetchval(_ENSURE_PARTITIONS, ahead))
 
 
 def _demand(command_tag: str, expected: int) -> None:

@@ -34,6 +34,9 @@ LOCK_POLL_S = 0.1
 TABLE_LOCK_S_MAX = 10
 """How long a migration may queue for a table: behind it, every reader and writer queues too."""
 
+COMMIT_S_MAX = 60.0
+"""A COMMIT has little to do, but to wait for a synchronous replica; a guess."""
+
 CONNECT_S_MAX = 10.0
 
 CONNECTION_LOST = (
@@ -131,9 +134,13 @@ async def _apply(connection: Connection, migration: Migration) -> None:
             await connection.execute(migration.up)
             await connection.execute(_sql("record_version"), migration.version)
             return
-        async with connection.transaction():
-            await connection.execute(migration.up)
-            await connection.execute(_sql("record_version"), migration.version)
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(migration.up)
+        await connection.execute(_sql("record_version"), migration.version)
+        # Only a network that swallows the answer makes it long; then the next session looks.
+        async with asyncio.timeout(COMMIT_S_MAX):
+            await transaction.commit()
     except CONNECTION_LOST:
         raise
     except asyncpg.PostgresError as error:

@@ -1,9 +1,9 @@
 """The journal as the publisher reads it: what follows a result, in order."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -27,6 +27,7 @@ _AWAY = (
 )
 """What waiting may heal. Any other error is a fault of ours and goes through."""
 
+_ACQUIRE_SECONDS_MAX = 10.0
 _LANE = statement("lane")
 _UNPUBLISHED = statement("unpublished")
 _RECORDED_AT = statement("recorded_at")
@@ -53,23 +54,30 @@ class JournalReader:
 
     async def lane(self, lane: int) -> LaneProgress:
         """Raises JournalAway."""
-        with _translated():
-            row = await self._pool.fetchrow(_LANE, lane)
+        async with self._asked() as connection:
+            row = await connection.fetchrow(_LANE, lane)
         if row is None:
             raise JournalAway("the lane's row is missing")
         return LaneProgress(*row)
 
     async def recorded_at(self, lane: int, result_sequence: int) -> datetime | None:
         """When this result was decided, None if its row is gone. Raises JournalAway."""
-        with _translated():
-            at: datetime | None = await self._pool.fetchval(_RECORDED_AT, lane, result_sequence)
+        async with self._asked() as connection:
+            at: datetime | None = await connection.fetchval(_RECORDED_AT, lane, result_sequence)
         return at
 
     async def after(self, lane: int, result_sequence: int, rows_max: int) -> list[JournalRow]:
         """Up to `rows_max` rows of whole units behind `result_sequence`. Raises JournalAway."""
-        with _translated():
-            rows = await self._pool.fetch(_UNPUBLISHED, lane, result_sequence, rows_max)
+        async with self._asked() as connection:
+            rows = await connection.fetch(_UNPUBLISHED, lane, result_sequence, rows_max)
         return whole_units([journal_row(row) for row in rows], rows_max)
+
+    @asynccontextmanager
+    async def _asked(self) -> AsyncIterator[Any]:
+        """A connection; neither to get it nor to give it back waits for ever."""
+        with _translated():
+            async with self._pool.acquire(timeout=_ACQUIRE_SECONDS_MAX) as connection:
+                yield connection
 
 
 @contextmanager

@@ -87,6 +87,7 @@ async def campaign(
                     yield await _round(site, workload, chance, number, faults)
                 except (AssertionError, TimeoutError, KafkaError, OSError) as error:
                     told = ", ".join(map(str, faults))
+                    await site.fleet.tell()
                     raise RoundFailed(
                         f"seed {seed}, round {number}: {told}\n{site.fleet.story()}\n{error!r}"
                     ) from error

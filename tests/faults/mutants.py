@@ -81,8 +81,8 @@ MUTANTS = (
         [
             Edit(
                 "consumer/store.py",
-                "            connection.transaction(),\n",
-                "",
+                "async with asked(self._pool) as connection, connection.transaction():",
+                "async with asked(self._pool) as connection:",
             ),
             Edit(
                 "consumer/apply.py",

@@ -10,7 +10,9 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -26,6 +28,7 @@ from funnel.consume import ConsumeConfig, run_consumer
 from funnel.crash import crash_hook
 from funnel.logs import configure_logs
 from funnel.shutdown import stop_signals
+from funnel.stall import stall_watch
 
 VARIABLE = "FUNNEL_TEST_CONSUMER"
 EXIT_FAILED = 70
@@ -47,12 +50,14 @@ async def consume() -> None:
         batch_records_max=settings["batch_records_max"],
         chunk_items=settings["chunk_items"],
         hook=failing_at(settings["fail_at"])
+        or stalling_at(settings["stall_at"], settings["stall_seconds"])
         or crash_hook(
             crash_at=os.environ.get("FUNNEL_CRASH_AT"), pause_at=os.environ.get("FUNNEL_PAUSE_AT")
         ),
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell_tasks)
-    with stop_signals() as stopping:
+    watch = stall_watch(config.watchdog) if settings["stall_watch"] else nullcontext()
+    with stop_signals() as stopping, watch:
         await run_consumer(config, stopping, CollectorRegistry())
 
 
@@ -101,6 +106,21 @@ def failing_at(point: str | None) -> Hook | None:
     def hook(step: str) -> None:
         if step == name and next(reached) == int(times):
             raise RuntimeError(step)
+
+    return hook
+
+
+def stalling_at(point: str | None, seconds: float) -> Hook | None:
+    """A hook that keeps the event loop busy with nothing, at `name:n`."""
+    if point is None:
+        return None
+    name, _, times = point.partition(":")
+    reached = count(1)
+
+    def hook(step: str) -> None:
+        if step == name and next(reached) == int(times):
+            structlog.get_logger("tests").info("stalls", action="stalls")
+            time.sleep(seconds)
 
     return hook
 

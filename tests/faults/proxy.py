@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that loses COMMITs of lane transactions, or the answers to them."""
+"""A TCP proxy before PostgreSQL that loses COMMITs of some transactions, or the answers to them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,20 +10,30 @@ Loss = Literal["request", "answer"]
 
 # A Query message: its type, its length, its text, a NUL (PostgreSQL 18, 54.7).
 _COMMIT = b"Q\x00\x00\x00\x0cCOMMIT;\x00"
-_COPY = b"COPY "
+LANE_WORK = b"COPY "
+"""What only the transactions of lanes say."""
 
 
 class CommitProxy:
-    """Loses every `every`-th COMMIT behind a COPY, which only lane transactions make.
+    """Loses every `every`-th COMMIT of a transaction in which `behind` was said.
 
     `silent` keeps the connection open and says nothing more; otherwise it is closed at once.
     """
 
-    def __init__(self, database_url: str, *, loss: Loss, every: int, silent: bool) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        loss: Loss,
+        every: int,
+        silent: bool,
+        behind: bytes = LANE_WORK,
+    ) -> None:
         self._target = urlsplit(database_url)
         self._loss = loss
         self._every = every
         self._silent = silent
+        self._behind = behind
         self._commits = 0
         self.lost = 0
         self.losing = True
@@ -61,14 +71,14 @@ class CommitProxy:
         answers: asyncio.Task[None],
     ) -> None:
         """Until the client leaves, or its connection is lost with a COMMIT."""
-        copied = False
+        meant = False
         while sent := await client.read(65536):
-            copied = copied or _COPY in sent
+            meant = meant or self._behind in sent
             if _COMMIT in sent:
-                if copied and self._loses():
+                if meant and self._loses():
                     await self._lose(sent, client, to_server, answers)
                     return
-                copied = False
+                meant = False
             to_server.write(sent)
             await to_server.drain()
 

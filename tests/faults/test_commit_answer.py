@@ -2,6 +2,7 @@
 
 import pytest
 
+from migrations import runner
 from tests.faults.fleet import Fleet
 from tests.faults.oracle import verify
 from tests.faults.proxy import CommitProxy, Loss
@@ -30,3 +31,30 @@ async def test_commit__is_lost_on_its_way(
         assert consumer.actions("lane_resumed")
         assert await consumer.terminated() == 0
     await verify(world)
+
+
+@pytest.mark.parametrize(
+    ("loss", "silent"), [("request", False), ("answer", False), ("answer", True)]
+)
+async def test_commit__of_a_migration_is_lost_on_its_way(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch, loss: Loss, silent: bool
+) -> None:
+    monkeypatch.setattr(runner, "COMMIT_S_MAX", 1.0)
+    proxy = CommitProxy(
+        empty_database_url,
+        loss=loss,
+        every=3,
+        silent=silent,
+        behind=b"INTO public.schema_migrations",
+    )
+    told: list[str] = []
+    async with proxy.running() as database_url:
+        applied = await runner.migrate_up(database_url, report=told.append)
+    assert proxy.lost
+    assert sum("trying again" in line for line in told) == proxy.lost
+    # Each once: a second time would have been refused, by its tables and by its version.
+    expected = [migration.version for migration in await runner.status(empty_database_url)]
+    assert all(each.applied for each in await runner.status(empty_database_url))
+    assert await runner.migrate_up(empty_database_url, report=told.append) == []
+    lost = proxy.lost if loss == "answer" else 0
+    assert len(applied) == len(set(applied)) == len(expected) - lost
