@@ -106,8 +106,10 @@ class ConsumerProcess:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):  # it has just ended by itself
-            self._process.send_signal(number)
+        """Not by the process object: that reaps a process that has just ended, unseen by asyncio."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     async def _listen(self) -> None:
         stream = self._process.stderr

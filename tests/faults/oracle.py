@@ -78,7 +78,8 @@ def _verify_lane(lane: Row, rows: Sequence[JournalRow]) -> None:
     if rows:
         settled = [row.source_offset for row in rows if row.kind in SETTLING]
         assert lane["last_record_offset"] == settled[-1] < lane["next_offset"]
-        assert lane["last_recorded_at"] == instants[-1]
+        # A look for erasures left undone moves the lane's clock, and writes no row.
+        assert lane["last_recorded_at"] >= instants[-1]
 
 
 def _verify_commands(

@@ -15,7 +15,7 @@ LANE_WORK = b"COPY "
 
 
 class CommitProxy:
-    """Loses every `every`-th COMMIT of a transaction in which `behind` was said.
+    """Loses every `every`-th COMMIT of a transaction in which `behind` was said; all say b"".
 
     `silent` keeps the connection open and says nothing more; otherwise it is closed at once.
     """

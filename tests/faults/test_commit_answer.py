@@ -40,13 +40,7 @@ async def test_commit__of_a_migration_is_lost_on_its_way(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch, loss: Loss, silent: bool
 ) -> None:
     monkeypatch.setattr(runner, "COMMIT_S_MAX", 1.0)
-    proxy = CommitProxy(
-        empty_database_url,
-        loss=loss,
-        every=3,
-        silent=silent,
-        behind=b"INTO public.schema_migrations",
-    )
+    proxy = CommitProxy(empty_database_url, loss=loss, every=4, silent=silent, behind=b"")
     told: list[str] = []
     async with proxy.running() as database_url:
         applied = await runner.migrate_up(database_url, report=told.append)

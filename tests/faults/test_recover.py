@@ -137,8 +137,8 @@ async def rows(world: World) -> list[Any]:
         ],
         await world.fetch(
             "SELECT lane, last_record_offset, last_record_timestamp,"
-            " last_record_digest, journal_sequence, result_sequence, change_sequence,"
-            " last_recorded_at FROM lanes ORDER BY lane"
+            " last_record_digest, journal_sequence, result_sequence, change_sequence"
+            " FROM lanes ORDER BY lane"
         ),
     ]
 
