@@ -106,7 +106,7 @@ class ConsumerProcess:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        """Not by the process object: it would reap one that has just ended, behind asyncio's back."""
+        """Not by the process object: it may reap the process behind the back of asyncio."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
