@@ -32,6 +32,9 @@ OTHER_VARIABLES = frozenset({"FUNNEL_TEST_STACK"})
 ONLY_IF_SET = frozenset({"crash_at", "pause_at"})
 """For tests of this service: not shown to people who have not asked for them."""
 
+WORDS = frozenset({"memory"})
+"""Values of secret settings that are none."""
+
 CONSUMER_ID_DEFAULT_BYTES = 4
 PORT_MAX = 65_535
 
@@ -329,6 +332,8 @@ def _shown(value: object) -> str | int | float | None:
 
 def _masked(secret: str) -> str:
     """Of a URL the server and the database stay readable, credentials and options do not."""
+    if secret in WORDS:
+        return secret
     parts = urlsplit(secret)
     if parts.hostname is None:
         return "***" if secret else ""

@@ -19,7 +19,8 @@ from starlette.routing import Route
 from api.auth import InvalidToken, KeysAway, TokenVerifier
 from api.jwks import JwksKeys, JwksSource, usable_keys
 from api.limits import KEYS_FRESH_S, KEYS_RETRY_S, KEYS_STALE_S_MAX
-from funnel.issuers import FIREBASE_ISSUER, firebase
+from funnel.issuers import FIREBASE_ISSUER, firebase, verifier_of
+from funnel.settings import Settings
 from tests.api.asking import until
 from tests.api.rows import ORGANIZATION
 
@@ -202,6 +203,22 @@ def test_usable_keys__are_of_the_one_algorithm_and_for_signatures(
     }
 
     assert usable_keys(document, "RS256").keys() == {"good", "also good"}
+
+
+async def test_settings__say_whose_tokens_are_believed(
+    issuer: Issuer, rsa_key: rsa.RSAPrivateKey
+) -> None:
+    settings = Settings(oidc_issuer=issuer.url, oidc_audience="gulf-funnel")
+    verifier = verifier_of(settings)
+
+    def token(**other: Any) -> str:
+        mine = claims(**{"iss": issuer.url, "aud": "gulf-funnel"} | other)
+        return jwt.encode(mine, rsa_key, "RS256", headers={"kid": "one"})
+
+    assert (await verifier.verify(token())).user == "firebase-user"
+    for bad in ({"aud": PROJECT}, {"iss": FIREBASE_ISSUER + PROJECT}):
+        with pytest.raises(InvalidToken):
+            await verifier.verify(token(**bad))
 
 
 def claims(**other: Any) -> dict[str, Any]:
