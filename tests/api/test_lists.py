@@ -82,6 +82,10 @@ FILTERS: dict[str, Callable[[CandidateState], bool]] = {
 }
 
 
+SORTS = {"-updated_at": 7, "created_at": 200, "last_name": 9, "-last_name": 100}
+"""Each with a limit."""
+
+
 def encoded(query: str) -> str:
     parts = (each.partition("=") for each in query.split("&"))
     return urlencode([(name, value) for name, _, value in parts if name])
@@ -128,15 +132,14 @@ def bounds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("bounds")
-@pytest.mark.parametrize("sort", ["-updated_at", "created_at", "last_name", "-last_name"])
 async def test_list__has_what_the_filter_says_in_order_once_each(
-    client: httpx2.AsyncClient, states: States, sort: str
+    client: httpx2.AsyncClient, states: States
 ) -> None:
     for query, passes in FILTERS.items():
-        for limit in (4, 200):
+        for sort, limit in SORTS.items():
             found, _ = await walk(client, f"{encoded(query)}&sort={sort}&limit={limit}")
 
-            assert found == ordered([s for s in states if passes(s)], sort), (query, limit)
+            assert found == ordered([s for s in states if passes(s)], sort), (query, sort)
 
 
 async def test_list__is_newest_first_in_pages_of_fifty(
