@@ -5,6 +5,7 @@ fresh reads, writes everything, and moves the lane's sequences. So a chunk is do
 all, and whoever takes the lane goes on at the next one.
 """
 
+import asyncio
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -93,13 +94,13 @@ class Background:
         chunk = _first(chunk, self._items_max)
         settled = await self._decide(connection, lane, chunk, isolating)
         counts = chunk.counts.settle(settled.items)
-        rows = _rows(lane, chunk, settled.items, counts)
         self._hook("after_chunk_decide")
-        if settled.work is not None:
-            _, updated = settled.work.written()
-            await self._store.write_candidates(
-                connection, created=(), updated=updated, recorded_at=lane.recorded_at
-            )
+        writing = asyncio.ensure_future(self._write_candidates(connection, lane, chunk, settled))
+        try:
+            await asyncio.sleep(0)  # it is sent now, and worked on while the rows are made
+            rows = _rows(lane, chunk, settled.items, counts)
+        finally:
+            await writing
         self._hook("after_chunk_candidates")
         await self._store.append(connection, rows)
         self._hook("after_chunk_journal")
@@ -108,6 +109,17 @@ class Background:
         after = _advanced(lane, rows, published)
         await self._store.advance(connection, lane, after)
         return Attempt(rows, after)
+
+    async def _write_candidates(
+        self, connection: Connection, lane: LaneRow, chunk: NextChunk, settled: _Settled
+    ) -> None:
+        if settled.work is None:
+            return
+        _, updated = settled.work.written()
+        organization_id, changes = chunk.operator.organization_id, chunk.order.changes
+        await self._operations.update_alike(
+            connection, organization_id, changes, updated, lane.recorded_at
+        )
 
     async def _decide(
         self, connection: Connection, lane: LaneRow, chunk: NextChunk, isolating: bool
@@ -118,7 +130,9 @@ class Background:
         keys = [(organization_id, candidate_id) for candidate_id in chunk.candidate_ids]
         if not keys:
             return _Settled([], None)
-        candidates = await self._store.candidates(connection, keys)
+        candidates = await self._operations.candidates(
+            connection, organization_id, chunk.candidate_ids
+        )
         merging = zip(keys, chunk.expected_versions, strict=True)
         history = await merge_history(
             self._store,

@@ -45,7 +45,8 @@ _DRAIN_WITHIN = timedelta(seconds=5)
 _STOP_WITHIN = timedelta(seconds=10)
 """From the wish to stop: a batch in hand and the drain behind it, unless a server hangs."""
 
-_NO_WAIT = timedelta(0)
+_NO_WAIT, _SHORT_WAIT = timedelta(0), timedelta(milliseconds=5)
+"""While chunks are to be done: now, or once the publisher takes one without blocking the lane."""
 _CANCEL_AGAIN = timedelta(seconds=3)
 
 T = TypeVar("T")
@@ -168,7 +169,7 @@ class Lane:
     async def _run_once(self, row: LaneRow) -> LaneRow:
         """One batch, from poll to offer; the lane row as it is afterwards."""
         try:
-            records = await self._source.poll(_NO_WAIT if self._work_open else FETCH_WAIT)
+            records = await self._source.poll(self._fetch_wait())
         except SourceAway as error:
             await self._pause(str(error))
             await self._renew_source(row)
@@ -200,10 +201,16 @@ class Lane:
         self._metrics.batch(records=len(records), seconds=time.perf_counter() - started)
         return await self._work_off(after)
 
+    def _fetch_wait(self) -> timedelta:
+        """No longer than what else there is to do may wait."""
+        if not self._work_open:
+            return FETCH_WAIT
+        return _NO_WAIT if self._outbox.takes else _SHORT_WAIT
+
     async def _work_off(self, row: LaneRow) -> LaneRow:
         """A chunk of the bulk operations that are open, if any is; live batches come between."""
         row = await self._erase(row)
-        if not self._work_open or self._stopping.is_set():
+        if not self._work_open or self._stopping.is_set() or not self._outbox.takes:
             return row
         try:
             after = await self._settle_whole(row, self._background.prepare, divisible=True)

@@ -13,6 +13,10 @@ class Outbox(Protocol):
     @property
     def published(self) -> Published: ...
 
+    @property
+    def takes(self) -> bool:
+        """Would `offer` return at once?"""
+
     async def run(self) -> None:
         """Until cancelled; raises LaneEnded."""
 

@@ -110,6 +110,15 @@ async def asked(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
             raise
 
 
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Around the statements that write candidates. Raises DataRefused."""
+    try:
+        yield
+    except _REFUSED as error:
+        raise DataRefused(type(error).__name__) from error
+
+
 async def open_pool(
     database_url: str, *, lease: timedelta, lanes_max: int, name: str = "funnel consume"
 ) -> asyncpg.Pool:
@@ -236,7 +245,7 @@ class LaneStore:
                 done = await connection.execute(
                     _INSERT_CANDIDATES, *_state_columns(created), recorded_at
                 )
-                _demand(done, len(created))
+                demand_rows(done, len(created))
             if updated:
                 done = await connection.execute(
                     _UPDATE_CANDIDATES,
@@ -244,7 +253,7 @@ class LaneStore:
                     recorded_at,
                     [seen for seen, _ in updated],
                 )
-                _demand(done, len(updated))
+                demand_rows(done, len(updated))
         except _REFUSED as error:
             raise DataRefused(type(error).__name__) from error
 
@@ -315,7 +324,7 @@ class LaneStore:
             after.last_record_digest, after.recorded_at, after.published_result_sequence,
             after.published_end_offset,
         )  # fmt: skip
-        _demand(done, 1)
+        demand_rows(done, 1)
 
     async def note_published(self, row: LaneRow, *, works: bool, held: bool) -> None:
         async with asked(self._pool) as connection:
@@ -335,7 +344,8 @@ class LaneStore:
             return cast(datetime, await connection.fetchval(_ENSURE_PARTITIONS, ahead))
 
 
-def _demand(command_tag: str, expected: int) -> None:
+def demand_rows(command_tag: str, expected: int) -> None:
+    """Raises TryAgain unless so many rows were written."""
     if int(command_tag.rpartition(" ")[2]) != expected:
         raise TryAgain("a guard did not hold")
 
@@ -347,11 +357,11 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
 def _state_columns(states: Sequence[CandidateState]) -> list[list[Any]]:
     rows = cast(Sequence[dict[str, Any]], states)
     columns = {name: [row[name] for row in rows] for name in _CANDIDATE_COLUMNS}
-    columns["tags"] = [_array_literal(tags) for tags in columns["tags"]]
+    columns["tags"] = [array_literal(tags) for tags in columns["tags"]]
     return list(columns.values())
 
 
-def _array_literal(items: Sequence[str]) -> str:
+def array_literal(items: Sequence[str]) -> str:
     """PostgreSQL's text form of a text array: unnest would flatten an array of arrays."""
     if not items:
         return "{}"

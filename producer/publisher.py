@@ -79,6 +79,11 @@ class Publisher:
         self._away = False
         self.published = Published(0, 0)
 
+    @property
+    def takes(self) -> bool:
+        """Would `offer` return at once?"""
+        return not self._waiting.full()
+
     async def offer(self, rows: list[JournalRow]) -> None:
         """Hand over what a lane transaction made true; waits while too much is unpublished."""
         await self._waiting.put(rows)

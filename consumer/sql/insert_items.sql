@@ -1,7 +1,6 @@
--- What became of candidates of bulk operations.
+-- What became of candidates of one bulk operation, behind ordinal $3 less one.
 INSERT INTO bulk_operation_items (organization_id, operation_id, ordinal, candidate_id, outcome,
                                   version, details)
-SELECT n.organization_id, n.operation_id, n.ordinal, n.candidate_id, n.outcome, n.version, n.details
-FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::uuid[], $5::text[], $6::bigint[],
-            $7::json[])
-    AS n (organization_id, operation_id, ordinal, candidate_id, outcome, version, details)
+SELECT $1, $2, $3::integer + n.ordinal - 1, n.candidate_id, n.outcome, n.version, n.details
+FROM unnest($4::text::uuid[], $5::text::text[], $6::text::bigint[], $7::json[]) WITH ORDINALITY
+    AS n (candidate_id, outcome, version, details, ordinal)

@@ -16,6 +16,7 @@ import pytest
 
 import consumer.sqlfiles
 import producer.sqlfiles
+from consumer.filter_sql import conditions
 from consumer.store import open_pool
 from stack.servers import Servers
 from tests.conftest import url_of
@@ -46,6 +47,27 @@ INSERT INTO erasures (organization_id, candidate_id, lane, result_sequence, vers
 SELECT md5((n % 97)::text)::uuid, md5('new' || n)::uuid, n % 4, n, 2, 'e', '/s', 'me', 'asked',
        now(), now(), '{}', now()
 FROM generate_series(1, 20000) AS n;
+
+INSERT INTO bulk_operations (organization_id, operation_id, lane, command_id, command_source, actor,
+    type, changes, on_conflict, dry_run, status, total, applied, pending, created_at, updated_at,
+    completed_at)
+SELECT md5((n % 97)::text)::uuid, md5('o' || n)::uuid, n % 4, 'c', '/s', 'me', 't', '{}', 'reject',
+    false, CASE WHEN n % 50 = 0 THEN 'running' ELSE 'completed' END, 40,
+    CASE WHEN n % 50 = 0 THEN 0 ELSE 40 END, CASE WHEN n % 50 = 0 THEN 40 ELSE 0 END,
+    now() - interval '40 days' + n * interval '1 minute',
+    now() - interval '40 days' + n * interval '1 minute',
+    CASE WHEN n % 50 = 0 THEN NULL ELSE now() - interval '40 days' + n * interval '1 minute' END
+FROM generate_series(1, 2000) AS n;
+
+INSERT INTO bulk_operation_chunks
+SELECT organization_id, operation_id, 0, array_agg(md5(k::text)::uuid)
+FROM bulk_operations, generate_series(1, 40) AS k
+WHERE status = 'running' GROUP BY organization_id, operation_id;
+
+INSERT INTO bulk_operation_items
+SELECT organization_id, operation_id, k, md5(k::text)::uuid,
+    CASE WHEN k = 7 THEN 'conflict' ELSE 'applied' END, 2
+FROM bulk_operations, generate_series(0, 39) AS k WHERE status = 'completed';
 
 ANALYZE;
 """
@@ -94,6 +116,37 @@ CONSUMER = [
         {"candidates_pkey"},
         1000,
     ),
+]
+BULK_VALUES = "NULL, 'offer', false, NULL, true, 4::smallint, false, NULL, now()"
+BULK_VERSIONS = "array_fill(3::bigint, ARRAY[400])::text"
+IDS = uuids(97 * n for n in range(1, 401))
+ORGANIZATION = uuids(["0"]).replace("{", "").replace("}", "")
+OPERATION = uuids(["o97"]).replace("{", "").replace("}", "")
+KEY = f"{ORGANIZATION}, {OPERATION}"
+PENDING = uuids(["o100"]).replace("{", "").replace("}", "")
+OPERATIONS = f"array_fill({ORGANIZATION}::uuid, ARRAY[1]), ARRAY[{OPERATION}::uuid]"
+BULK = [
+    ("operations", f"{OPERATIONS}, now()", {"bulk_operations_pkey"}),
+    ("candidates_in_bulk", f"{ORGANIZATION}, {IDS}", {"candidates_pkey"}),
+    (
+        "update_in_bulk",
+        f"{ORGANIZATION}, {IDS}, {BULK_VERSIONS}, {BULK_VALUES}",
+        {"candidates_pkey"},
+    ),
+    ("next_chunk", f"0, {ORGANIZATION}", {"bulk_operations_open", "bulk_operation_chunks_pkey"}),
+    (
+        "advance_operation",
+        f"{KEY}, 'running', 1, 0, 0, 0, 0, 0, 39, 1, NULL, now(), NULL",
+        {"bulk_operations_pkey"},
+    ),
+    ("shorten_chunk", f"{KEY}, 0, 20", {"bulk_operation_chunks_pkey"}),
+    ("steer_operation", f"{KEY}, 'paused', now()", {"bulk_operations_pkey"}),
+    (
+        "admit_failed",
+        f"{ORGANIZATION}, {PENDING}, {OPERATION}, 500",
+        {"bulk_operation_items_failed"},
+    ),
+    ("expire_operations", "1, interval '30 days', 500", {"bulk_operations_ended"}),
 ]
 LANE = [
     ("lock_lane", "2", 1),
@@ -145,7 +198,7 @@ def by_index(nodes: list[Node]) -> set[str]:
     """The indexes used, of a partition as of its parent; no table is read through."""
     reads = [node for node in nodes if "Relation Name" in node and "Scan" in node["Node Type"]]
     for node in reads:
-        if re.match("candidates|journal|dead_letters", node["Relation Name"]):
+        if re.match("candidates|journal|dead_letters|bulk_operation", node["Relation Name"]):
             assert node["Node Type"] in ("Index Scan", "Index Only Scan"), node
     return {_parents(node["Index Name"]) for node in nodes if "Index Name" in node}
 
@@ -170,6 +223,42 @@ async def test_plans__of_a_lane_transaction(
     found = root if root["Node Type"] != "ModifyTable" else nodes[1]
     assert found["Actual Rows"] * found["Actual Loops"] == rows
     assert sum(node.get("Rows Removed by Filter", 0) for node in nodes) <= rows
+
+
+@pytest.mark.parametrize(("name", "arguments", "indexes"), BULK)
+async def test_plans__of_bulk_operations(
+    filled: str, name: str, arguments: str, indexes: set[str]
+) -> None:
+    nodes = await executed(filled, consumer.sqlfiles.statement(name), arguments)
+    assert by_index(nodes) >= indexes
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"status": "new", "rating_min": 2, "source": "fair", "q": "ada"},
+        {"pipeline_stage": "a", "tag": ["x", "y"], "attribute": {"k": "[1, 2]"}},
+        {"updated_since": "2020-01-01T00:00:00Z", "created_since": "2020-01-01T00:00:00Z"},
+    ],
+)
+async def test_plans__a_filter_reads_its_organization_only(filled: str, chosen: Any) -> None:
+    sql, arguments = conditions(chosen, first_argument=6)
+    statement = consumer.sqlfiles.statement("admit_filter").replace("{conditions}", sql)
+    given = ", ".join(_sql_literal(argument) for argument in arguments)
+    nodes = await executed(filled, statement, f"{KEY}, 100, 200000, NULL, {given}")
+    by_index(nodes)
+    read = [node for node in nodes if node.get("Relation Name") == "candidates"]
+    looked_at = sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        for node in read
+    )
+    assert looked_at <= 50_000 / 97 + 1
+
+
+def _sql_literal(argument: object) -> str:
+    if isinstance(argument, list):
+        return "'{" + ",".join(argument) + "}'"
+    return str(argument) if isinstance(argument, int) else f"'{argument}'"
 
 
 @pytest.mark.parametrize(("name", "arguments", "rows"), LANE)
