@@ -17,7 +17,7 @@ __all__ = ["funnel"]
 
 
 async def test_operations__from_sending_to_retrying(
-    funnel: Funnel,  # noqa: F811  the fixture of the other module
+    funnel: Funnel,
     kafka_options: dict[str, Any],
     topics: Topics,
     database_url: str,
