@@ -7,7 +7,8 @@ from uuid import UUID
 
 import asyncpg
 
-from audit.findings import Findings, Meter
+from audit.bookmark import Side
+from audit.findings import Meter
 from audit.sqlfiles import statement
 
 SLICE_ROWS = 500_000
@@ -21,21 +22,23 @@ _SETTLED_AGAIN = statement("settled_again")
 
 async def check_identities(
     connection: asyncpg.Connection,
-    findings: Findings,
+    side: Side,
     meter: Meter,
     *,
     rows_total: int,
     deduplication: timedelta,
 ) -> None:
     """Look for commands that were settled again within `deduplication`."""
-    slices_total = rows_total // SLICE_ROWS + 1
+    slices_total, done = side.place("identities") or (rows_total // SLICE_ROWS + 1, 0)
     bounds = [_RANGE * number // slices_total for number in range(slices_total + 1)]
-    for first, end in pairwise(bounds):
+    for number, (first, end) in enumerate(pairwise(bounds)):
+        if number < done:
+            continue
         repeated = await connection.fetch(_REPEATED, UUID(int=first), UUID(int=end - 1))
         identities = [row["identity"] for row in repeated]
         again = await connection.fetch(_SETTLED_AGAIN, identities, deduplication)
         for row in again if identities else ():
-            findings.add(
+            side.findings.add(
                 "identities",
                 f"lane {row['lane']}, result {row['result_sequence']}",
                 expected=f"settled once, by lane {row['lane_before']}, "
@@ -43,3 +46,4 @@ async def check_identities(
                 found="settled again",
             )
         meter.advance(rows_total // slices_total)
+        side.reached("identities", (slices_total, number + 1))

@@ -5,10 +5,11 @@ are read in one look, so a lane that goes on meanwhile agrees with itself.
 """
 
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
+from audit.bookmark import Side
 from audit.database import look
 from audit.findings import Check, Findings, Meter
 from audit.sqlfiles import statement
@@ -56,6 +57,14 @@ class _Place(NamedTuple):
     change: int = 0
     inside_unit: bool = False
 
+    @classmethod
+    def of(cls, told: list[Any]) -> "_Place":
+        """As it was remembered: its instant may be text."""
+        place = cls(*told)
+        if isinstance(place.recorded_at, str):
+            return place._replace(recorded_at=datetime.fromisoformat(place.recorded_at))
+        return place
+
 
 async def read_lanes(connection: asyncpg.Connection) -> list[Lane]:
     """Every lane, as it stands now."""
@@ -63,22 +72,26 @@ async def read_lanes(connection: asyncpg.Connection) -> list[Lane]:
 
 
 async def check_sequences(
-    connection: asyncpg.Connection, lanes: list[Lane], findings: Findings, meter: Meter
+    connection: asyncpg.Connection, lanes: list[Lane], side: Side, meter: Meter
 ) -> None:
     """Follow the journal of every lane to its end."""
-    for row in await connection.fetch(_STRAY_ROWS):
-        findings.add(
-            "sequences",
-            f"lane {row['lane']}",
-            expected="no such lane",
-            found=f"{row['rows_total']} journal rows",
-        )
-    for lane in lanes:
-        place, more = _Place(), True
-        while more:
-            seen = findings.rows["journal rows"]
-            place, more = await _check_piece(connection, lane.lane, place, findings)
-            meter.advance(findings.rows["journal rows"] - seen)
+    findings = side.findings
+    number, told = side.place("sequences") or (0, None)
+    if (number, told) == (0, None):
+        for row in await connection.fetch(_STRAY_ROWS):
+            findings.add(
+                "sequences",
+                f"lane {row['lane']}",
+                expected="no such lane",
+                found=f"{row['rows_total']} journal rows",
+            )
+    while number < len(lanes):
+        place = _Place() if told is None else _Place.of(told)
+        seen = findings.rows["journal rows"]
+        place, more = await _check_piece(connection, lanes[number].lane, place, findings)
+        meter.advance(findings.rows["journal rows"] - seen)
+        number, told = (number, list(place)) if more else (number + 1, None)
+        side.reached("sequences", (number, told))
 
 
 async def _check_piece(

@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from audit.bookmark import Side
 from audit.database import look
 from audit.findings import Findings, Meter
 from audit.sqlfiles import statement
@@ -52,13 +53,14 @@ class Key(NamedTuple):
 
 async def check_states(
     connection: asyncpg.Connection,
-    findings: Findings,
+    side: Side,
     meter: Meter,
     *,
     show_values: bool,
 ) -> None:
     """Compare every candidate with its history, in both directions."""
-    number = 0
+    findings = side.findings
+    number = int(side.place("states") or 0)
     while number <= _LAST:
         first = Key.of(number)
         seen = findings.rows["versions"]
@@ -75,6 +77,7 @@ async def check_states(
                     _tell_unlike(findings, key)
         number = last.number + 1
         meter.advance(findings.rows["versions"] - seen)
+        side.reached("states", str(number))  # more digits than JSON's numbers have
 
 
 async def _suspects(

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+BOOKMARK = "verify.json"
+"""In the data folder."""
+
 
 @app.command()
 def verify(
@@ -42,6 +45,9 @@ def verify(
             "--heads", help="And demand these links, as `funnel journal head --json` told them."
         ),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was cut short.")
+    ] = False,
     show_values: Annotated[
         bool, typer.Option("--show-values", help="Name values of candidates: personal data.")
     ] = False,
@@ -52,19 +58,24 @@ def verify(
 ) -> None:
     """Compare state, journal and lanes; with --topics the output topics, with --chain the seals.
 
-    Reads only, in bounded pieces, and may run while consumers go on.
+    Reads only, in bounded pieces, and may run while consumers go on. A run that is cut short
+    leaves a note in the data folder, and --resume with the same options goes on there.
     """
     if export is not None:
         findings = _verify_export(export)
     else:
         chain_heads = read_heads(heads) if heads else [] if chain else None
-        findings = _verify(topics=topics, chain_heads=chain_heads, show_values=show_values)
+        findings = _verify(
+            topics=topics, chain_heads=chain_heads, show_values=show_values, resume=resume
+        )
     (_tell_json if json else _tell_text)(findings)
     if findings.total:
         raise typer.Exit(BAD_DATA)
 
 
-def _verify(*, topics: bool, chain_heads: "list[Head] | None", show_values: bool) -> "Findings":
+def _verify(
+    *, topics: bool, chain_heads: "list[Head] | None", show_values: bool, resume: bool
+) -> "Findings":
     from audit.verify import verify as run
 
     settings = load_settings()
@@ -78,6 +89,8 @@ def _verify(*, topics: bool, chain_heads: "list[Head] | None", show_values: bool
                 output=audited_output(settings) if topics else None,
                 chain_heads=chain_heads,
                 show_values=show_values,
+                bookmark=settings.data_dir / BOOKMARK,
+                resume=resume,
             )
         )
 

@@ -30,6 +30,7 @@ EXIT_CODES = {
     "stack.servers.StackError": UNAVAILABLE,
     "audit.dead_letters.UnknownLetter": BAD_DATA,
     "audit.database.AuditRefused": BAD_CONFIGURATION,
+    "audit.bookmark.BookmarkRefused": USAGE,
     "audit.export.ExportRefused": USAGE,
     "audit.export_file.ExportUnreadable": BAD_DATA,
     "audit.ranges.RangeRefused": USAGE,

@@ -94,12 +94,9 @@ def verify_clone(clone_url: str, kafka_options: dict[str, Any]) -> Verify:
                 kafka=kafka_options, topics=topics, event_source=EVENT_SOURCE,
                 dead_letters_kept=dead_letters_kept,
             )  # fmt: skip
+        silent: dict[str, Any] = {"report": lambda _done, _total: None}
         return await verify(
-            clone_url,
-            deduplication=timedelta(days=35),
-            report=lambda _done, _total: None,
-            output=output,
-            **options,
+            clone_url, deduplication=timedelta(days=35), output=output, **silent | options
         )
 
     return run

@@ -1,10 +1,12 @@
 """Tampering with each thing that `verify` compares is found, and named without personal data."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+from audit.bookmark import BookmarkRefused
 from audit.database import AuditRefused
 from audit.findings import LISTED_MAX
 from audit.verify import verify
@@ -286,3 +288,35 @@ async def test_verify__operation_that_its_items_contradict(
     of_operations = [each for each in findings.listed if each.check == "operations"]
     assert len({each.where.partition(",")[0] for each in of_operations}) == found
     assert all(each.where.startswith(f"operation {ORGANIZATIONS[1]}/") for each in of_operations)
+
+
+@pytest.mark.parametrize("rows", [60, 230, 420])
+async def test_verify__cut_short_goes_on_and_finds_the_same(
+    clone: Connection,
+    verify_clone: Verify,
+    history: History,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+) -> None:
+    for small in ("sequences.PIECE_ROWS", "states.RANGE_ROWS", "identities.SLICE_ROWS"):
+        monkeypatch.setattr(f"audit.{small}", 7)
+    await clone.execute("UPDATE candidates SET rating = 1, source = 'x'")
+    await clone.execute("UPDATE journal SET digest = NULL WHERE kind = 'command'")
+    whole = await verify_clone(history.topics)
+    assert whole.total > LISTED_MAX
+
+    def cut(done: int, _total: int) -> None:
+        if done > rows:
+            raise OSError
+
+    bookmark = tmp_path / "data" / "verify.json"
+    with pytest.raises(OSError):  # noqa: PT011  it says nothing
+        await verify_clone(history.topics, bookmark=bookmark, report=cut)
+    with pytest.raises(BookmarkRefused, match="other options"):
+        await verify_clone(bookmark=bookmark, resume=True)
+    again = await verify_clone(history.topics, bookmark=bookmark, resume=True)
+    assert (again.totals, again.rows) == (whole.totals, whole.rows)
+    assert not bookmark.exists()
+    with pytest.raises(BookmarkRefused, match="without --resume"):
+        await verify_clone(history.topics, bookmark=bookmark, resume=True)
