@@ -203,7 +203,12 @@ async def test_outputs__compaction_may_take_what_is_old_and_superseded_only(
     clone: Connection, publish: Publish, verify_clone: Verify, topics: Topics
 ) -> None:
     await clone.execute("CREATE TABLE journal_rest PARTITION OF journal DEFAULT")
-    await clone.execute("UPDATE journal SET recorded_at = recorded_at - interval '8 days'")
+    await clone.execute(
+        "UPDATE journal SET recorded_at = recorded_at - interval '8 days', change = "
+        'regexp_replace(change::text, \'"recorded_at":"[^"]*"}$\', \'"recorded_at":"\' || '
+        "to_char((recorded_at - interval '8 days') AT TIME ZONE 'UTC', "
+        '\'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\') || \'"}\')::json'
+    )
     newest = await clone.fetchval(
         "SELECT max(change_sequence) FROM journal j WHERE lane = $1 AND change IS NOT NULL "
         "AND NOT EXISTS (SELECT FROM journal k WHERE k.organization_id = j.organization_id "
