@@ -68,6 +68,10 @@ bench: .build/installed ## Measure (ARGS are those of `funnel bench`)
 faults: .build/installed ## Random faults on own servers (MINUTES=5, SEED=, ROUNDS=)
 	@MINUTES=$(MINUTES) SEED=$(SEED) ROUNDS=$(ROUNDS) .venv/bin/python -m tests.faults.campaign
 
+.PHONY: bulk-faults
+bulk-faults: .build/installed ## One operation over 100,000 candidates, its owner killed again and again
+	@FUNNEL_TEST_BULK_CANDIDATES=100000 .venv/bin/pytest tests/faults/test_bulk.py $(ARGS)
+
 .PHONY: mutants
 mutants: .build/installed ## Break each promise in a copy: do the fault tests notice? (ARGS="digest")
 	@.venv/bin/python -m tests.faults.mutants $(ARGS)

@@ -254,6 +254,22 @@ async def test_poison__is_one_invalid_item_and_the_rest_is_applied(
         await assert_agrees(bed, result["operation_id"], told)
 
 
+async def test_filter__that_matches_too_many_is_refused_and_leaves_nothing(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = await people(bed, 11)
+    for module in ("consumer.bulk", "consumer.operation_store"):
+        monkeypatch.setattr(f"{module}.BULK_FILTER_ITEMS_MAX", 10)
+    command = bulk(keys[0][0], {"rating": 1}, filter={"status": "new"})
+    [result] = await bed.settle(command)
+    assert (result["outcome"], result["reason"]) == ("rejected", "too_many")
+    for table in ("bulk_operations", "bulk_operation_chunks"):
+        assert not await bed.database.fetchval(
+            f"SELECT count(*) FROM {table} WHERE organization_id = $1", keys[0][0]
+        )
+    assert (await bed.state(keys[0]) or {})["version"] == 1
+
+
 async def test_batch__of_several_inline_bulks_is_cut(own_bed: Bed) -> None:
     bed = own_bed
     organization_id, _ = new_key(3)
