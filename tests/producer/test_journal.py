@@ -1,5 +1,7 @@
 """Which errors of PostgreSQL the publisher waits out, and which are faults of ours."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -18,6 +20,10 @@ class Failing:
         raise self._error
 
     fetchrow = fetch
+
+    @asynccontextmanager
+    async def acquire(self, **_: float) -> AsyncIterator["Failing"]:
+        yield self
 
 
 @pytest.mark.parametrize(
