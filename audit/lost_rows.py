@@ -35,6 +35,7 @@ _TOLD_BY_COLUMNS = frozenset(
         "settled_at",
     }
 )
+_REBUILT_TYPES = ("candidate.create.v1", "candidate.update.v1")
 _UNSETTLED_REASONS = ("too_old", "id_reused")
 
 
@@ -82,6 +83,23 @@ def lost_row(told: Told, place: Place, builder: EventBuilder) -> JournalRow:
         row = row._replace(forward=pack(source_record(told.command)), actor=_actor(told.command))
     _demand_same(row, told, builder)
     return row
+
+
+def demand_rebuildable(result: LogRecord) -> None:
+    """A command that did something must be one whose whole effect the topics tell.
+
+    Raises:
+        RecoverRefused: it is about a bulk operation or an erasure, which have tables of their own.
+    """
+    data = orjson.loads(result.value or b"{}")
+    event_type = (dict(result.headers).get("ce_type") or b"").decode()
+    if event_type in (REROUTED, DEAD_LETTERED):
+        return
+    nothing_done = data.get("outcome") in ("rejected", "duplicate")
+    if event_type != SETTLED or not (nothing_done or data["command_type"] in _REBUILT_TYPES):
+        raise RecoverRefused(
+            f"{data.get('command_type') or event_type} cannot be rebuilt from the topics alone"
+        )
 
 
 def source_record(record: LogRecord) -> SourceRecord:

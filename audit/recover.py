@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from audit.lost_rows import Place, RecoverRefused, Told, lost_row, source_record
+from audit.lost_rows import (
+    Place,
+    RecoverRefused,
+    Told,
+    demand_rebuildable,
+    lost_row,
+    source_record,
+)
 from audit.output_log import LogRecord, OutputLog, demand_topics, open_log
 from audit.outputs import Output
 from audit.recover_store import RecoverStore, StandingLane, open_recovery
@@ -150,6 +157,7 @@ class _LaneRecovery:
             ) from refused
 
     async def _told(self, lane: StandingLane, result: LogRecord) -> Told:
+        demand_rebuildable(result)
         command = await self._command(lane)
         change = dead_letter = None
         if _changed(result):

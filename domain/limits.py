@@ -63,6 +63,7 @@ WATCHDOG_REBUILDS_MAX = 1  # a second client that makes no progress either is a 
 JOURNAL_AHEAD_DAYS = 45  # partitions exist so far ahead: survives a month without a restart
 JOURNAL_MARGIN_DAYS = 7  # made again when less than this is left
 LANE_HELD_SECONDS = 5  # an open transaction before the next command is normal for less: a guess
+CONSUMER_RESIDENT_MIB_MAX = 512  # 4 lanes behind on 1 MB records: 120 measured
 LANE_RETRY_SECONDS = 30  # a halted lane is looked at again: it goes on once the remedy was applied
 ERASE_ROWS_MAX = 500  # emptied in one transaction: as long as a chunk of a bulk operation
 ERASE_AGAIN_SECONDS = 2  # an erasure that waits for output is looked at again: a guess

@@ -27,6 +27,7 @@ from stack.embedded import EmbeddedStack
 from stack.servers import Servers
 from tests.conftest import PARTITIONS_TOTAL, url_of
 from tests.faults.fleet import Fleet
+from tests.faults.operations import verify_operations
 from tests.faults.oracle import Tally, verify
 from tests.faults.site import Fault, Site, draw
 from tests.faults.workload import POISONED, Workload
@@ -36,6 +37,7 @@ ROUNDS_A_WORLD = 8
 """The oracle reads all of a world after each round: fresh topics and tables before it gets slow."""
 COMMANDS_MIN, COMMANDS_MAX = 150, 700
 FAULTS_MAX = 3
+BULKS_MAX = 4
 HEALED_WITHIN = 45.0
 """Ten seconds and a lease by promise; the rest is for a machine that others use too."""
 SHARED_WITHIN = 20.0
@@ -101,7 +103,10 @@ async def _round(
     started = time.monotonic()
     total = chance.randint(COMMANDS_MIN, COMMANDS_MAX)
     commands = workload.wild(total)
-    middle = chance.randint(0, total)
+    for _ in range(chance.randint(0, BULKS_MAX)):
+        place = chance.randint(0, len(commands))
+        commands[place:place] = workload.bulks()
+    middle = chance.randint(0, len(commands))
     sending = asyncio.create_task(site.world.send(commands[:middle], request_timeout_ms=60_000))
     await site.suffer(faults)
     await sending
@@ -112,6 +117,7 @@ async def _round(
     await site.world.shared({"one": {2}, "two": {2}}, seconds=SHARED_WITHIN)
     assert not await site.world.value("SELECT count(*) FROM lanes WHERE halted IS NOT NULL")
     tally = await verify(site.world)
+    await verify_operations(site.world)
     return Round(number, faults, total, healed_in, time.monotonic() - started, tally)
 
 

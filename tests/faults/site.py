@@ -53,6 +53,7 @@ class Site:
             "database_url": self.postgres.url(self.world.database_url),
             "detours": {port: self.kafka.port},
             "batch_records_max": 40,
+            "chunk_items": 3,
         }
         self._keeping = asyncio.create_task(self._keep())
         await self.world.shared({"one": {2}, "two": {2}})

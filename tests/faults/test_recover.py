@@ -114,9 +114,9 @@ async def test_recover__from_a_backup_that_is_older_than_the_output(
     # Its lanes halt, and go on by themselves once everything is there again.
     consumer = await fleet.start()
     await halted(world, consumer)
-    standing = await world.fetch("SELECT * FROM lanes ORDER BY lane")
+    standing = await rows(world)
     wanted = await recovered(world, dry_run=True)
-    assert await world.fetch("SELECT * FROM lanes ORDER BY lane") == standing
+    assert await rows(world) == standing
     # Cut short in the middle, it goes on from there.
     monkeypatch.setattr(recovering, "UNITS_A_TRANSACTION", 50)
     await cut_short(world)

@@ -132,5 +132,8 @@ async def test_zombie__that_cannot_ask_whose_its_lanes_are(world: World, fleet: 
         zombie.resume()
         await zombie.said("publisher_paused")
         await zombie.said("membership_paused")
+        # Whatever it does to get its producer back, the peer is not to notice.
+        await world.send(workload.mixed(200))
+        await world.settled()
         link.heal()
         await outlived(world, workload, zombie, peer)

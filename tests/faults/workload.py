@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 import orjson
 
 from domain.candidate import Changes
-from domain.identity import home_lane
+from domain.identity import home_lane, operation_id_of
 from producer.outgoing import CommandRecord, OutgoingCommand, command_record
 from tests.conftest import PARTITIONS_TOTAL
 
@@ -140,6 +140,41 @@ class Workload:
                 case _:
                     commands.append(self._any(commands))
         return commands
+
+    def bulks(self) -> list[CommandRecord]:
+        """Bulk operations, by ids and by filter, and controls of earlier ones."""
+        organization_id = self._random.choice(self.candidates)[0]
+        home = [key[1] for key in self.candidates if key[0] == organization_id]
+        chosen = self._random.sample(home, self._random.randint(1, len(home)))
+        changes = {"tags": {"add": [f"tag {self._random.randint(0, 9)}"]}}
+        which: dict[str, Any] = self._random.choice(
+            [
+                {"candidate_ids": [*chosen, str(uuid5(_NAMESPACE, "nobody"))]},
+                {"candidate_ids": chosen, "expected_versions": dict.fromkeys(chosen[:2], 3)},
+                {"filter": {"status": "new"}},
+                {"filter": {"status": "new"}, "dry_run": True},
+            ]
+        )
+        data = {"organization_id": organization_id, "actor": "tests"}
+        record = self._record(
+            OutgoingCommand(
+                type="candidate.bulk-update.v1",
+                data=data | {"changes": changes, **which},
+                id=self._next_id(),
+            )
+        )
+        action = self._random.choice(("pause", "cancel", "retry_failed"))
+        target = {"operation_id": operation_id_of(record.identity.key), "action": action}
+        controls = [target] if self._random.random() < 0.5 else []
+        controls += [target | {"action": "resume"}] if action == "pause" else []
+        return [record] + [
+            self._record(
+                OutgoingCommand(
+                    type="bulk-operation.control.v1", data=data | each, id=self._next_id()
+                )
+            )
+            for each in controls
+        ]
 
     def poison(self, candidate: tuple[str, str]) -> CommandRecord:
         """An update that a database with `POISONED` refuses."""

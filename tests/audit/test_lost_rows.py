@@ -1,0 +1,48 @@
+"""What `funnel recover` may rebuild: commands whose whole effect stands on the topics."""
+
+import orjson
+import pytest
+
+from audit.lost_rows import RecoverRefused, demand_rebuildable
+from audit.output_log import LogRecord
+from contract.events import COMPLETED, DEAD_LETTERED, PROGRESSED, REROUTED, SETTLED
+
+
+def result(event_type: str, **data: str) -> LogRecord:
+    return LogRecord(0, 1, None, orjson.dumps(data), [("ce_type", event_type.encode())], 0)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "command_type", "outcome"),
+    [
+        (SETTLED, "candidate.create.v1", "applied"),
+        (SETTLED, "candidate.update.v1", "merged"),
+        (SETTLED, "candidate.bulk-update.v1", "rejected"),
+        (SETTLED, "candidate.erase.v1", "duplicate"),
+        (REROUTED, "candidate.bulk-update.v1", ""),
+        (DEAD_LETTERED, "", ""),
+    ],
+)
+def test_rebuildable__what_the_topics_tell_whole(
+    event_type: str, command_type: str, outcome: str
+) -> None:
+    demand_rebuildable(result(event_type, command_type=command_type, outcome=outcome))
+
+
+@pytest.mark.parametrize(
+    ("event_type", "command_type", "outcome"),
+    [
+        (SETTLED, "candidate.bulk-update.v1", "applied"),
+        (SETTLED, "candidate.bulk-update.v1", "accepted"),
+        (SETTLED, "bulk-operation.control.v1", "applied"),
+        (SETTLED, "candidate.erase.v1", "accepted"),
+        (PROGRESSED, "", ""),
+        (COMPLETED, "", ""),
+        ("candidate.erased.v1", "", ""),
+    ],
+)
+def test_rebuildable__not_what_has_tables_of_its_own(
+    event_type: str, command_type: str, outcome: str
+) -> None:
+    with pytest.raises(RecoverRefused):
+        demand_rebuildable(result(event_type, command_type=command_type, outcome=outcome))
