@@ -36,7 +36,7 @@ class Head(NamedTuple):
 
 async def sealed_rows(connection: asyncpg.Connection) -> int:
     """How many rows there are to hash again."""
-    return sum(row["rows_total"] or 0 for row in await connection.fetch(_CHAIN_TOTALS))
+    return sum(int(row["rows_total"] or 0) for row in await connection.fetch(_CHAIN_TOTALS))
 
 
 async def check_chain(
@@ -143,7 +143,7 @@ class _Follower:
 
     async def _hash_piece(self, links: Sequence[Link]) -> None:
         async with look(self._connection):
-            begins = await self._connection.fetchval(_JOURNAL_BEGINS, self._lane)
+            begins = await self._connection.fetchval(_JOURNAL_BEGINS, self._lane) or 0
             there = [link for link in links if link.last_result > begins]
             found: dict[int, RangeDigest] = {}
             if there:
@@ -181,7 +181,7 @@ class _Follower:
     async def _check_beginning(self) -> None:
         """Nothing lies before the journal's beginning, and the chain knows why it begins there."""
         async with look(self._connection):
-            begins = await self._connection.fetchval(_JOURNAL_BEGINS, self._lane)
+            begins = await self._connection.fetchval(_JOURNAL_BEGINS, self._lane) or 0
             stray = await self._connection.fetchval(_ROWS_BEFORE, self._lane, begins)
         if stray:
             self._differs(f"result {begins}", expected="no rows before it", found=f"{stray} rows")

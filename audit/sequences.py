@@ -19,6 +19,7 @@ PIECE_ROWS = 50_000
 """One sort of some 5 MB in PostgreSQL; larger pieces are no faster."""
 
 _BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+_JOURNAL_BEGINS = statement("journal_begins")
 _LANE = statement("lane")
 _LANES = statement("lanes")
 _SEQUENCES = statement("sequences")
@@ -74,7 +75,7 @@ async def read_lanes(connection: asyncpg.Connection) -> list[Lane]:
 async def check_sequences(
     connection: asyncpg.Connection, lanes: list[Lane], side: Side, meter: Meter
 ) -> None:
-    """Follow the journal of every lane to its end."""
+    """Follow the journal of every lane to its end, from where its oldest months were dropped."""
     findings = side.findings
     number, told = side.place("sequences") or (0, None)
     if (number, told) == (0, None):
@@ -86,7 +87,11 @@ async def check_sequences(
                 found=f"{row['rows_total']} journal rows",
             )
     while number < len(lanes):
-        place = _Place() if told is None else _Place.of(told)
+        if told is None:
+            begins = await connection.fetchrow(_JOURNAL_BEGINS, lanes[number].lane)
+            place = _Place(*begins or ())
+        else:
+            place = _Place.of(told)
         seen = findings.rows["journal rows"]
         place, more = await _check_piece(connection, lanes[number].lane, place, findings)
         meter.advance(findings.rows["journal rows"] - seen)

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -43,7 +44,13 @@ class Latency(NamedTuple):
 
 @asynccontextmanager
 async def consumer_processes(
-    total: int, *, database_url: str, bootstrap_servers: str, topics: Topics, log: Any
+    total: int,
+    *,
+    database_url: str,
+    bootstrap_servers: str,
+    topics: Topics,
+    log: Any,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[list[int]]:
     """`funnel consume`, `total` times; yields the pids once they share all lanes evenly."""
     environment = os.environ | {
@@ -51,6 +58,7 @@ async def consumer_processes(
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
         "FUNNEL_TOPIC_PREFIX": topics.prefix,
         "LOG_FORMAT": "json",
+        **settings,
     }
     command = "from funnel.cli import main; main()"
     processes = [

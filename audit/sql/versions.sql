@@ -1,16 +1,28 @@
 -- Of a range of keys: how many versions and candidates, and the candidates whose versions are not
 -- 1, 2, 3… in the journal, up to that of their row.
 WITH versions AS (
-    SELECT organization_id, candidate_id, version,
+    SELECT organization_id, candidate_id, version, cut,
            lag(version, 1, 0::bigint) OVER (PARTITION BY organization_id, candidate_id
                                             ORDER BY version) AS version_before
-    FROM journal
-    WHERE change_sequence IS NOT NULL
-      AND (organization_id, candidate_id) >= ($1::uuid, $2::uuid)
-      AND (organization_id, candidate_id) <= ($3::uuid, $4::uuid)
+    FROM (
+        SELECT j.organization_id, j.candidate_id, j.version, false AS cut
+        FROM journal AS j
+        WHERE j.change_sequence IS NOT NULL
+          AND (j.organization_id, j.candidate_id) >= ($1::uuid, $2::uuid)
+          AND (j.organization_id, j.candidate_id) <= ($3::uuid, $4::uuid)
+          AND NOT EXISTS (
+              SELECT FROM checkpoint_candidates AS p
+              WHERE p.organization_id = j.organization_id AND p.candidate_id = j.candidate_id
+                AND p.version >= j.version)
+        UNION ALL
+        SELECT organization_id, candidate_id, version, true
+        FROM checkpoint_candidates
+        WHERE (organization_id, candidate_id) >= ($1::uuid, $2::uuid)
+          AND (organization_id, candidate_id) <= ($3::uuid, $4::uuid)
+    ) AS told
 ), newest AS (
     SELECT organization_id, candidate_id, max(version) AS version, count(*) AS versions_total,
-           bool_and((version = version_before + 1) IS TRUE) AS whole
+           bool_and(cut OR (version = version_before + 1) IS TRUE) AS whole
     FROM versions
     GROUP BY organization_id, candidate_id
 ), rows AS (

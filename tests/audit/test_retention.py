@@ -155,6 +155,7 @@ async def test_drop__what_remains_rebuilds_and_the_chain_verifies(
         "json", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes
     )
     await seal(clone_url, report=silent)
+    assert (await verify_clone()).listed == []
     expected = await rebuilt(clone)
     gone = await clone.fetchval(f"SELECT count(*) FROM {month}")
     lanes = await clone.fetch(
@@ -188,6 +189,7 @@ async def test_drop__what_remains_rebuilds_and_the_chain_verifies(
     ] == [tuple(row) for row in lanes]
     assert await chain_findings(verify_clone) == []
     findings = await verify_clone(chain_heads=())
+    assert findings.listed == []
     assert findings.rows["dropped rows"] == gone
     assert findings.rows["checkpoint rows"] > 0
 
