@@ -13,9 +13,10 @@ import orjson
 from audit.output_log import LogRecord
 from contract.dead_letters import redrive_of
 from contract.envelope import Undecodable, read_envelope
-from contract.events import DEAD_LETTERED, REROUTED, SETTLED, EventBuilder
+from contract.events import DEAD_LETTERED, ERASED, REROUTED, SETTLED, EventBuilder
 from contract.journal import JournalRow
 from contract.record import SourceRecord, pack
+from domain.commands import ERASE
 from domain.identity import Identity, command_digest
 from domain.limits import ACTOR_CHARACTERS_MAX
 
@@ -35,7 +36,8 @@ _TOLD_BY_COLUMNS = frozenset(
         "settled_at",
     }
 )
-_REBUILT_TYPES = ("candidate.create.v1", "candidate.update.v1")
+_REBUILT_TYPES = ("candidate.create.v1", "candidate.update.v1", ERASE)
+_ERASED_DETAILS = ("accepted_at", "journal_rows", "operations", "dead_letters")
 _UNSETTLED_REASONS = ("too_old", "id_reused")
 
 
@@ -44,18 +46,22 @@ class RecoverRefused(Exception):
 
 
 class Place(NamedTuple):
-    """The numbers that the next row of a lane gets."""
+    """The numbers that the next row of a lane gets, and the record that came before it."""
 
     lane: int
     journal_sequence: int
     change_sequence: int
+    last_offset: int
 
 
 class Told(NamedTuple):
-    """What the topics tell of one unit: its result, the command, its change, its dead letter."""
+    """What the topics tell of one unit: its result, the command, its change, its dead letter.
+
+    Of `candidate.erased.v1` there is only the one record: no command came with it.
+    """
 
     result: LogRecord
-    command: LogRecord
+    command: LogRecord | None
     change: LogRecord | None
     dead_letter: LogRecord | None
 
@@ -77,10 +83,14 @@ def lost_row(told: Told, place: Place, builder: EventBuilder) -> JournalRow:
             row = row._replace(kind="reroute", details=orjson.dumps(details))
         case type_ if type_ == DEAD_LETTERED:
             row = row._replace(kind="dead_letter", details=_dead_letter_details(told, data))
+        case type_ if type_ == ERASED:
+            counts = {name: data.get(name) for name in _ERASED_DETAILS}
+            row = row._replace(kind="erased", details=orjson.dumps(counts))
         case other:
             raise RecoverRefused(f"a result of type {other!r} cannot be rebuilt")
-    if row.kind != "command":
-        row = row._replace(forward=pack(source_record(told.command)), actor=_actor(told.command))
+    if row.kind in ("reroute", "dead_letter"):
+        command = _command_of(told)
+        row = row._replace(forward=pack(source_record(command)), actor=_actor(command))
     _demand_same(row, told, builder)
     return row
 
@@ -89,11 +99,11 @@ def demand_rebuildable(result: LogRecord) -> None:
     """A command that did something must be one whose whole effect the topics tell.
 
     Raises:
-        RecoverRefused: it is about a bulk operation or an erasure, which have tables of their own.
+        RecoverRefused: it is about a bulk operation, which has tables of its own.
     """
     data = orjson.loads(result.value or b"{}")
     event_type = (dict(result.headers).get("ce_type") or b"").decode()
-    if event_type in (REROUTED, DEAD_LETTERED):
+    if event_type in (REROUTED, DEAD_LETTERED, ERASED):
         return
     nothing_done = data.get("outcome") in ("rejected", "duplicate")
     if event_type != SETTLED or not (nothing_done or data["command_type"] in _REBUILT_TYPES):
@@ -107,6 +117,22 @@ def source_record(record: LogRecord) -> SourceRecord:
     return SourceRecord(record.key, record.value, tuple(record.headers), record.timestamp)
 
 
+def erases(row: JournalRow) -> bool:
+    """Did it accept the erasure of a candidate?"""
+    return row.command_type == ERASE and row.outcome == "accepted"
+
+
+def erasure_reason(command: LogRecord) -> str:
+    """Why a candidate was erased, as the command says."""
+    return str(read_envelope(source_record(command)).data["reason"]).strip()
+
+
+def _command_of(told: Told) -> LogRecord:
+    if told.command is None:
+        raise RecoverRefused("its command is not there")
+    return told.command
+
+
 def _empty(
     told: Told, place: Place, headers: Mapping[str, bytes | None], data: dict[str, Any]
 ) -> JournalRow:
@@ -117,7 +143,7 @@ def _empty(
         "lane": place.lane,
         "journal_sequence": place.journal_sequence,
         "result_sequence": data["sequence"],
-        "source_offset": told.command.offset,
+        "source_offset": place.last_offset if told.command is None else told.command.offset,
         "organization_id": data.get("organization_id"),
         "candidate_id": _text(headers.get("ce_subject")),
         "operation_id": data.get("operation_id"),
@@ -131,8 +157,9 @@ def _empty(
 
 
 def _settled(row: JournalRow, told: Told, data: dict[str, Any]) -> JournalRow:
+    command = _command_of(told)
     try:
-        envelope = read_envelope(source_record(told.command))
+        envelope = read_envelope(source_record(command))
     except Undecodable as error:
         raise RecoverRefused("the command of this result cannot be read any more") from error
     if (envelope.command_id, envelope.source) != (row.command_id, row.command_source):
@@ -145,7 +172,7 @@ def _settled(row: JournalRow, told: Told, data: dict[str, Any]) -> JournalRow:
         kind="command",
         identity=identity if settles else None,
         digest=command_digest(envelope.type, envelope.data),
-        actor=_actor(told.command),
+        actor=_actor(command),
         outcome=outcome,
         reason=reason,
         version=data.get("version"),
@@ -161,7 +188,7 @@ def _dead_letter_details(told: Told, data: dict[str, Any]) -> bytes:
         raise RecoverRefused("the dead letter of this result has expired")
     detail = _text(dict(told.dead_letter.headers).get("x-error-detail"))
     details = {"error_code": data.get("error_code"), "error_detail": detail}
-    if (first_death := redrive_of(source_record(told.command))) is not None:
+    if (first_death := redrive_of(source_record(_command_of(told)))) is not None:
         details["redrive_of"] = first_death
     return orjson.dumps(details)
 

@@ -20,15 +20,18 @@ from audit.lost_rows import (
     RecoverRefused,
     Told,
     demand_rebuildable,
+    erases,
+    erasure_reason,
     lost_row,
     source_record,
 )
 from audit.output_log import LogRecord, OutputLog, demand_topics, open_log
 from audit.outputs import Output
 from audit.recover_store import RecoverStore, StandingLane, open_recovery
-from contract.events import DEAD_LETTERED, EventBuilder
+from contract.events import DEAD_LETTERED, ERASED, EventBuilder
 from contract.journal import JournalRow
 from contract.record import record_digest
+from domain.commands import ERASE
 
 UNITS_A_TRANSACTION = 500
 """Some seconds of work at most: the lane's row is locked for as long."""
@@ -52,7 +55,7 @@ class Recovered:
 
 class _Unit(NamedTuple):
     row: JournalRow
-    command: LogRecord
+    command: LogRecord | None
     result_offset: int
 
 
@@ -138,7 +141,12 @@ class _LaneRecovery:
             units.append(unit)
             lane = _behind(lane, unit)
         if units:
-            await self._store.write(self._lane, lane, [unit.row for unit in units])
+            reasons = {
+                unit.row.journal_sequence: erasure_reason(unit.command)
+                for unit in units
+                if unit.command is not None and erases(unit.row)
+            }
+            await self._store.write(self._lane, lane, [unit.row for unit in units], reasons)
             self._lane = lane
             self._count(units)
         return len(units)
@@ -149,7 +157,10 @@ class _LaneRecovery:
             return None
         try:
             told = await self._told(lane, result)
-            place = Place(lane.lane, lane.journal_sequence + 1, lane.change_sequence + 1)
+            place = Place(
+                lane.lane, lane.journal_sequence + 1, lane.change_sequence + 1,
+                lane.next_offset - 1,
+            )  # fmt: skip
             return _Unit(lost_row(told, place, self._builder), told.command, result.offset)
         except RecoverRefused as refused:
             raise RecoverRefused(
@@ -158,13 +169,16 @@ class _LaneRecovery:
 
     async def _told(self, lane: StandingLane, result: LogRecord) -> Told:
         demand_rebuildable(result)
+        event_type = dict(result.headers).get("ce_type")
+        if event_type == ERASED.encode():  # news of our own, which no command came with
+            return Told(result, None, None, None)
         command = await self._command(lane)
         change = dead_letter = None
         if _changed(result):
             change = await self._numbered(self._topics.changes, lane.change_sequence + 1)
             if change is None:
                 raise RecoverRefused(f"change {lane.change_sequence + 1} is gone")
-        if dict(result.headers).get("ce_type") == DEAD_LETTERED.encode():
+        if event_type == DEAD_LETTERED.encode():
             dead_letter = await self._numbered(self._topics.dead_letters, command.offset)
         return Told(result, command, change, dead_letter)
 
@@ -193,24 +207,28 @@ class _LaneRecovery:
     def _count(self, units: list[_Unit]) -> None:
         for row, _, _ in units:
             self.done.results += 1
-            self.done.changes += row.change is not None
+            self.done.changes += row.change_sequence is not None
             self.done.reroutes += row.kind == "reroute"
             self.done.dead_letters += row.kind == "dead_letter"
 
 
 def _changed(result: LogRecord) -> bool:
     data = orjson.loads(result.value or b"{}")
-    return data.get("outcome") in ("applied", "merged")
+    outcome, erases = data.get("outcome"), data.get("command_type") == ERASE
+    return outcome in ("applied", "merged") or (outcome == "accepted" and erases)
 
 
 def _behind(lane: StandingLane, unit: _Unit) -> StandingLane:
     """The lane's row as the transaction that wrote this unit left it."""
     row, command = unit.row, unit.command
+    if command is not None:
+        lane = lane._replace(
+            next_offset=command.offset + 1,
+            last_record_offset=command.offset,
+            last_record_timestamp=command.timestamp,
+            last_record_digest=record_digest(source_record(command)),
+        )
     return lane._replace(
-        next_offset=command.offset + 1,
-        last_record_offset=command.offset,
-        last_record_timestamp=command.timestamp,
-        last_record_digest=record_digest(source_record(command)),
         journal_sequence=row.journal_sequence,
         result_sequence=row.result_sequence,
         change_sequence=row.change_sequence or lane.change_sequence,

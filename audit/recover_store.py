@@ -4,7 +4,7 @@ One transaction: the lane's row is locked and must stand where the recovery beli
 nothing is rebuilt twice and no consumer is overtaken.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from itertools import groupby
@@ -27,6 +27,8 @@ _STANDING_LANES = statement("standing_lanes")
 _LOCK_STANDING_LANE = statement("lock_standing_lane")
 _CANDIDATE_VERSIONS = statement("candidate_versions")
 _RESTORE_CANDIDATES = statement("restore_candidates")
+_REMOVE_CANDIDATES = statement("remove_candidates")
+_RESTORE_ERASURES = statement("restore_erasures")
 _RECOVER_LANE = statement("recover_lane")
 
 Key = tuple[str, str]
@@ -62,9 +64,16 @@ class RecoverStore:
         return [StandingLane(*row) for row in await self._connection.fetch(_STANDING_LANES)]
 
     async def write(
-        self, before: StandingLane, after: StandingLane, rows: Sequence[JournalRow]
+        self,
+        before: StandingLane,
+        after: StandingLane,
+        rows: Sequence[JournalRow],
+        reasons: Mapping[int, str],
     ) -> None:
         """All of these rows and what they changed.
+
+        Args:
+            reasons: of the erasures among them, by journal sequence.
 
         Raises:
             RecoverRefused: the lane was moved by somebody else, or a candidate is at another
@@ -75,7 +84,8 @@ class RecoverStore:
             return
         async with self._connection.transaction():
             await self._demand_standing(before)
-            await self._restore(states)
+            await self._restore([state for state in states.values() if state is not None])
+            await self._erase(before.lane, states, rows, reasons)
             await self._append(rows)
             await self._connection.execute(_RECOVER_LANE, *after)
 
@@ -85,21 +95,23 @@ class RecoverStore:
         if found is None or tuple(found) != expected:
             raise RecoverRefused(f"lane {lane.lane} was moved by somebody else: run this again")
 
-    async def _newest_states(self, rows: Sequence[JournalRow]) -> list[dict[str, Any]]:
-        """The newest state of each candidate, once the versions prove to follow each other."""
-        changed = [row for row in rows if row.change is not None]
+    async def _newest_states(self, rows: Sequence[JournalRow]) -> dict[Key, dict[str, Any] | None]:
+        """The newest state of each candidate, once the versions prove to follow each other.
+
+        None: it was erased.
+        """
+        changed = [row for row in rows if row.change_sequence is not None]
         await self._look_up({_key(row) for row in changed})
-        states: dict[Key, dict[str, Any]] = {}
+        states: dict[Key, dict[str, Any] | None] = {}
         for row in changed:
-            data = orjson.loads(row.change or b"{}")
-            if data["previous_version"] != self._versions[_key(row)]:
+            if row.previous_version != self._versions[_key(row)]:
                 raise RecoverRefused(
                     f"candidate {row.candidate_id} is at version {self._versions[_key(row)]},"
-                    f" its next change follows {data['previous_version']}"
+                    f" its next change follows {row.previous_version}"
                 )
-            self._versions[_key(row)] = data["version"]
-            states[_key(row)] = data["state"]
-        return list(states.values())
+            self._versions[_key(row)] = row.version
+            states[_key(row)] = None if row.change is None else orjson.loads(row.change)["state"]
+        return states
 
     async def _look_up(self, keys: set[Key]) -> None:
         unknown = sorted(keys - self._versions.keys())
@@ -117,6 +129,28 @@ class RecoverStore:
         done = await self._connection.execute(_RESTORE_CANDIDATES, orjson.dumps(states).decode())
         if int(done.rpartition(" ")[2]) != len(states):
             raise RecoverRefused("a candidate was changed by somebody else: run this again")
+
+    async def _erase(
+        self,
+        lane: int,
+        states: Mapping[Key, dict[str, Any] | None],
+        rows: Sequence[JournalRow],
+        reasons: Mapping[int, str],
+    ) -> None:
+        gone = [key for key, state in states.items() if state is None]
+        if not gone:
+            return
+        await self._connection.execute(_REMOVE_CANDIDATES, *zip(*gone, strict=True))
+        erasures = [
+            (
+                row.organization_id, row.candidate_id, row.result_sequence, row.version,
+                row.command_id, row.command_source, row.actor, reasons[row.journal_sequence],
+                row.recorded_at,
+            )
+            for row in rows
+            if row.journal_sequence in reasons
+        ]  # fmt: skip
+        await self._connection.execute(_RESTORE_ERASURES, lane, *zip(*erasures, strict=True))
 
     async def _append(self, rows: Sequence[JournalRow]) -> None:
         """Straight into the months' partitions, as a consumer does."""

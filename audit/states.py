@@ -116,11 +116,17 @@ async def _tell(
         )
     newest = await connection.fetchrow(_NEWEST_CHANGE, *key)
     row = await connection.fetchval(_CANDIDATE_ROW, *key)
-    if newest is None or row is None:
+    if newest is not None and newest["erased"] and row is None:
+        findings.add(
+            "state", where, expected="an erasure of its newest version", found="none, or another"
+        )
+        return
+    if newest is None or newest["erased"] or row is None:
+        expected = f"a row at version {newest['version']}" if newest and row is None else "no row"
         findings.add(
             "state",
             where,
-            expected="no row" if newest is None else f"a row at version {newest['version']}",
+            expected=expected,
             found="no row" if row is None else f"a row at version {orjson.loads(row)['version']}",
         )
         return

@@ -44,24 +44,24 @@ class Erasing:
 
     async def prepare(self, connection: Connection, lane: LaneRow, published: Published) -> Attempt:
         """Everything of a step's transaction but BEGIN and COMMIT; rows where one is completed."""
-        lane = lane._replace(
-            published_result_sequence=max(
-                lane.published_result_sequence, published.result_sequence
-            ),
-            published_end_offset=max(lane.published_end_offset, published.end_offset),
-        )
-        await self._store.advance(connection, lane, lane)  # what is published, for the step to see
-        step = await take_step(connection, lane)
-        self._hook("after_erase_step")
+        step = await take_step(connection, lane, published)
         self._open = step is not None
-        self._look_again(min(self._wait * 2, ERASE_AGAIN_SECONDS) if step and step.idle else 0.0)
-        if step is None or not step.completed:
+        if step is None:
+            return Attempt([], lane)
+        self._hook("after_erase_step")
+        self._look_again(min(self._wait * 2, ERASE_AGAIN_SECONDS) if step.idle else 0.0)
+        if not step.completed:
             return Attempt([], lane)
         rows = [_erased_row(lane, step)]
         await self._store.append(connection, rows)
         self._hook("after_erase_journal")
         after = lane._replace(
-            journal_sequence=rows[0].journal_sequence, result_sequence=rows[0].result_sequence
+            journal_sequence=rows[0].journal_sequence,
+            result_sequence=rows[0].result_sequence,
+            published_result_sequence=max(
+                lane.published_result_sequence, published.result_sequence
+            ),
+            published_end_offset=max(lane.published_end_offset, published.end_offset),
         )
         await self._store.advance(connection, lane, after)
         log.info(
@@ -87,6 +87,6 @@ def _erased_row(lane: LaneRow, step: Step) -> JournalRow:
     return JournalRow(
         lane.recorded_at, lane.lane, lane.journal_sequence + 1, lane.result_sequence + 1, None,
         "erased", lane.next_offset - 1, None, None, step.organization_id, step.candidate_id,
-        step.command_id, step.command_source, step.command_type, step.actor, None, None, None,
+        step.command_id, step.command_source, step.command_type, None, None, None, None,
         None, orjson.dumps(details), None, None, step.traceparent, step.tracestate,
     )  # fmt: skip

@@ -11,13 +11,14 @@ from typing import NamedTuple
 from consumer.sqlfiles import statement
 from consumer.store import Connection, TryAgain
 from contract.journal import JournalRow
-from contract.lanes import LaneRow
+from contract.lanes import LaneRow, Published
 from domain.limits import ERASE_ROWS_MAX
 from domain.verdicts import CandidateKey, Erasure
 
 _ERASED = statement("erased")
 _DELETE_CANDIDATES = statement("delete_candidates")
 _INSERT_ERASURES = statement("insert_erasures")
+_MARK_PUBLISHED = statement("mark_published")
 _ERASE_STEP = statement("erase_step")
 
 
@@ -87,8 +88,16 @@ async def accept(
     )
 
 
-async def take_step(connection: Connection, lane: LaneRow) -> Step | None:
-    """Empties some of what the lane's open erasures must make unreadable; None: none is open."""
+async def take_step(connection: Connection, lane: LaneRow, published: Published) -> Step | None:
+    """Empties some of what the lane's open erasures must make unreadable; None: none is open.
+
+    Args:
+        published: how far the lane's output has got; what lies behind is left for later.
+    """
+    await connection.execute(
+        _MARK_PUBLISHED, lane.lane, lane.owner_epoch, published.result_sequence,
+        published.end_offset,
+    )  # fmt: skip
     row = await connection.fetchrow(_ERASE_STEP, lane.lane, lane.recorded_at, ERASE_ROWS_MAX)
     if row is None:
         return None

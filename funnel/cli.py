@@ -28,6 +28,7 @@ MODULES = {
         "send": "Publish commands.",
         "import": "Publish a create command for each line of a CSV file.",
     },
+    "funnel.cli_erase": {"erase": "Make a person's data unreadable, for good."},
     "funnel.cli_read": {
         "tail": "Read the outputs.",
         "get": "Show one candidate.",

@@ -151,6 +151,25 @@ class OutgoingCommand:
         }
         return cls(type=BULK_CONTROL, data=data, **envelope)
 
+    @classmethod
+    def erase(
+        cls,
+        *,
+        organization_id: Id,
+        candidate_id: Id,
+        actor: str,
+        reason: str,
+        **envelope: Unpack[EnvelopeFields],
+    ) -> "OutgoingCommand":
+        """`candidate.erase.v1`; actor and reason are kept for good."""
+        data = {
+            "organization_id": str(organization_id),
+            "candidate_id": str(candidate_id),
+            "actor": actor,
+            "reason": reason,
+        }
+        return cls(type="candidate.erase.v1", data=data, **envelope)
+
 
 class CommandRecord(NamedTuple):
     """What Kafka is given; `timestamp` in milliseconds since the epoch."""

@@ -6,8 +6,12 @@
 WITH part AS (
     SELECT result_sequence, journal_sequence, recorded_at, change_sequence, version,
            previous_version, kind,
-           organization_id IS NOT NULL AND candidate_id IS NOT NULL AND change IS NOT NULL
-               AND version IS NOT NULL AS is_change,
+           organization_id IS NOT NULL AND candidate_id IS NOT NULL AND version IS NOT NULL
+               AND (change IS NOT NULL OR EXISTS (
+                   SELECT FROM erasures AS e
+                   WHERE e.organization_id = journal.organization_id
+                     AND e.candidate_id = journal.candidate_id
+                     AND e.version >= journal.version)) AS is_change,
            change IS NULL AND (operation_id IS NOT NULL
                OR (outcome IN ('applied', 'merged')) IS NOT TRUE) AS is_no_change,
            (identity IS NOT NULL) = (kind = 'command' AND outcome <> 'duplicate'

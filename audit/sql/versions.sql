@@ -1,5 +1,5 @@
 -- Of a range of keys: how many versions and candidates, and the candidates whose versions are not
--- 1, 2, 3… in the journal, up to that of their row.
+-- 1, 2, 3… in the journal, up to that of their row, or of the tombstone where they were erased.
 WITH versions AS (
     SELECT organization_id, candidate_id, version, cut,
            lag(version, 1, 0::bigint) OVER (PARTITION BY organization_id, candidate_id
@@ -34,6 +34,9 @@ WITH versions AS (
 SELECT coalesce(sum(newest.versions_total), 0)::bigint AS versions_total,
        count(rows.version) AS candidates_total,
        array_agg(ARRAY[organization_id, candidate_id]) FILTER (
-           WHERE newest.whole IS NOT TRUE OR newest.version IS DISTINCT FROM rows.version
+           WHERE newest.whole IS NOT TRUE OR CASE WHEN e.version IS NULL
+               THEN newest.version IS DISTINCT FROM rows.version
+               ELSE newest.version IS DISTINCT FROM e.version OR rows.version IS NOT NULL END
        ) AS suspects
 FROM newest FULL JOIN rows USING (organization_id, candidate_id)
+LEFT JOIN erasures AS e USING (organization_id, candidate_id)

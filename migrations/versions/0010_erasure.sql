@@ -59,12 +59,15 @@ $$;
 GRANT USAGE ON SCHEMA public TO funnel_eraser;
 GRANT SELECT ON journal, lanes, dead_letters, erasures,
     bulk_operations, bulk_operation_chunks, bulk_operation_items TO funnel_eraser;
-GRANT UPDATE (change, details, forward) ON journal TO funnel_eraser;
+GRANT UPDATE (actor, change, details, forward) ON journal TO funnel_eraser;
+GRANT SELECT ON journal_seals TO funnel_eraser;
+GRANT SELECT, INSERT ON journal_erased_rows TO funnel_eraser;
 GRANT UPDATE (changes, filter, differences) ON bulk_operations TO funnel_eraser;
 GRANT UPDATE (looked_at, letters_lane, letters_sequence, journal_rows, operations, dead_letters,
               completed_at) ON erasures TO funnel_eraser;
 GRANT UPDATE (record) ON dead_letters TO funnel_eraser;
-GRANT EXECUTE ON FUNCTION forget_salt(uuid, uuid) TO funnel_eraser;
+GRANT EXECUTE ON FUNCTION forget_salt(uuid, uuid), journal_personal_digest(uuid, journal)
+    TO funnel_eraser;
 CREATE POLICY everything_to_eraser ON journal TO funnel_eraser USING (true) WITH CHECK (true);
 CREATE POLICY everything_to_eraser ON bulk_operations TO funnel_eraser
     USING (true) WITH CHECK (true);
@@ -93,14 +96,16 @@ BEGIN
     due := ARRAY(
         SELECT j FROM public.journal AS j JOIN public.lanes AS l ON l.lane = j.lane
         WHERE j.organization_id = of_organization AND j.candidate_id = of_candidate
-            AND j.change_sequence IS NOT NULL AND j.change IS NOT NULL
+            AND j.change_sequence IS NOT NULL
+            AND num_nonnulls(j.actor, j.change) > 0
             AND j.result_sequence <= l.published_result_sequence
         LIMIT rows_max)
     || ARRAY(
         SELECT j FROM public.journal AS j JOIN public.lanes AS l ON l.lane = j.lane
         WHERE j.organization_id = of_organization AND j.candidate_id = of_candidate
             AND j.change_sequence IS NULL
-            AND (j.forward IS NOT NULL OR j.reason = 'invalid' AND j.details -> 'erased' IS NULL)
+            AND (num_nonnulls(j.actor, j.forward) > 0
+                OR j.reason = 'invalid' AND j.details -> 'erased' IS NULL)
             AND j.result_sequence <= l.published_result_sequence
         LIMIT rows_max);
     IF cardinality(due) = 0 THEN
@@ -108,7 +113,7 @@ BEGIN
     END IF;
     PERFORM public.forget_salt(of_organization, of_candidate);
     UPDATE public.journal AS j
-    SET change = NULL, forward = NULL,
+    SET actor = NULL, change = NULL, forward = NULL,
         details = CASE WHEN j.reason = 'invalid' THEN '{"erased":true}' ELSE j.details END
     FROM unnest(due) AS d
     WHERE j.lane = d.lane AND j.result_sequence = d.result_sequence
@@ -126,6 +131,19 @@ DECLARE
     named jsonb := jsonb_build_array(jsonb_build_object('candidate_id', of_candidate::text));
     blanked bigint;
 BEGIN
+    -- Rows that name no candidate have no salt: their digest is kept as the chain has it.
+    INSERT INTO public.journal_erased_rows
+        (lane, result_sequence, journal_sequence, personal_digest)
+    SELECT j.lane, j.result_sequence, j.journal_sequence,
+           public.journal_personal_digest(NULL, j)
+    FROM public.journal AS j
+    WHERE j.organization_id = of_organization AND j.kind = 'command'
+        AND j.operation_id IS NOT NULL AND j.outcome = 'unchanged'
+        AND j.details::jsonb -> 'differences' @> named
+        AND j.result_sequence <= (
+            SELECT s.last_result FROM public.journal_seals AS s
+            WHERE s.lane = j.lane AND s.kind = 'rows' ORDER BY s.link DESC LIMIT 1)
+    ON CONFLICT DO NOTHING;
     UPDATE public.journal AS j
     SET details = jsonb_build_object('erased', true) || jsonb_set(
         j.details::jsonb, '{differences}',

@@ -1,9 +1,13 @@
 """A consumer killed at every named step; the next one goes on as if nothing had happened."""
 
 import signal
+from datetime import timedelta
 
 import pytest
 
+from audit.outputs import Output
+from audit.verify import verify as audit
+from contract.events import DEFAULT_SOURCE
 from funnel.crash import CRASH_POINTS
 from tests.faults.fleet import Fleet
 from tests.faults.oracle import verify
@@ -22,8 +26,11 @@ BULK_POINTS = (
     "after_chunk_journal",
     "after_chunk_operation",
 )
+ERASE_POINTS = ("after_write_erasures", "after_erase_step", "after_erase_journal")
 UNDER_LOAD = [
-    f"{point}:6" for point in CRASH_POINTS if point not in (*TAKEOVER_POINTS, *BULK_POINTS)
+    f"{point}:6"
+    for point in CRASH_POINTS
+    if point not in (*TAKEOVER_POINTS, *BULK_POINTS, *ERASE_POINTS)
 ]
 
 
@@ -75,3 +82,33 @@ async def test_lane__that_fails_unexpectedly_ends_the_process(
     # The other lanes were handed over in order, and nobody waits for this one's lease.
     assert not await world.value("SELECT count(*) FROM consumers")
     await recover(world, fleet)
+
+
+async def test_kill__while_candidates_are_erased(world: World, fleet: Fleet) -> None:
+    """Killed with the erasure decided, with it settled but nothing emptied, and at its very end."""
+    workload = Workload(seed=2, candidates_for_each_lane=2)
+    await world.send(workload.creations())
+    consumer = await fleet.start()
+    await world.settled()
+    assert await consumer.terminated() == 0
+    await world.send(workload.erasures())
+    for point in ERASE_POINTS:
+        await killed_at(fleet, point)
+    consumer = await fleet.start()
+    total = len(workload.candidates)
+    await world.until(
+        lambda: world.holds(f"SELECT count(completed_at) = {total} FROM erasures"),
+        what="all erased",
+    )
+    assert await consumer.terminated() == 0
+    [counts] = await world.fetch(
+        "SELECT count(*) FILTER (WHERE kind = 'erased') AS told, count(change) AS readable,"
+        " count(*) FILTER (WHERE outcome = 'accepted') AS accepted FROM journal"
+    )
+    assert tuple(counts) == (total, 0, total)
+    assert not await world.value("SELECT count(*) FROM candidates")
+    output = Output(kafka=world.kafka, topics=world.topics, event_source=DEFAULT_SOURCE)
+    findings = await audit(
+        world.database_url, deduplication=timedelta(days=35), report=lambda *_: None, output=output
+    )
+    assert not findings.listed

@@ -206,3 +206,35 @@ async def test_recover__whose_commands_have_expired_says_what_is_missing(
     await broker.expire(world.kafka, world.topics.commands, {1: 2})
     with pytest.raises(RecoverRefused, match=r"lane 1, result 1: commands from offset 0 on"):
         await recovered(world)
+
+
+async def test_recover__an_erasure_is_accepted_again_and_done_again(
+    world: World, fleet: Fleet, backups: Backups
+) -> None:
+    """The backup has what was erased since: it may not stay there."""
+    workload = Workload(seed=73, candidates_for_each_lane=2)
+    await world.send(workload.creations())
+    consumer = await fleet.start()
+    await world.settled()
+    assert await consumer.terminated() == 0
+    await backups.make()
+    await world.send(workload.erasures())
+    consumer = await fleet.start()
+    total = len(workload.candidates)
+    done = f"SELECT count(completed_at) = {total} FROM erasures"
+    await world.until(lambda: world.holds(done), what="all erased")
+    assert await consumer.terminated() == 0
+    await backups.restore()
+    assert await world.value("SELECT count(*) FROM candidates") == total
+    assert sum(lane.results for lane in await recovered(world)) == 2 * total
+    assert await world.value("SELECT count(*) FROM candidates") == 0
+    assert await world.value("SELECT min(reason) FROM erasures") == "asked"
+    consumer = await fleet.start()
+    await world.until(lambda: world.holds(done), what="all erased again")
+    assert await consumer.terminated() == 0
+    assert await world.value("SELECT count(change) FROM journal") == 0
+    findings = await audit(
+        world.database_url, deduplication=timedelta(days=35), report=lambda *_: None,
+        output=output(world),
+    )  # fmt: skip
+    assert not findings.listed

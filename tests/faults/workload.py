@@ -66,6 +66,21 @@ class Workload:
         """Each candidate, once."""
         return [self._creation(*candidate) for candidate in self.candidates]
 
+    def erasures(self) -> list[CommandRecord]:
+        """Of each candidate, once."""
+        return [
+            self._record(
+                OutgoingCommand.erase(
+                    organization_id=organization_id,
+                    candidate_id=candidate_id,
+                    actor="tests",
+                    reason="asked",
+                    id=self._next_id(),
+                )
+            )
+            for organization_id, candidate_id in self.candidates
+        ]
+
     def updates(self, total: int) -> list[CommandRecord]:
         """Updates that must all be applied, each a new version."""
         return [self._update(*self._random.choice(self.candidates)) for _ in range(total)]

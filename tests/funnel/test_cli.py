@@ -148,13 +148,13 @@ def test_version__is_that_of_the_package(funnel: Run, bare_environment: Environm
     assert (done.returncode, done.stdout) == (0, f"{version('gulf-funnel')}\n")
 
 
-def test_send_help__names_only_commands_that_the_service_knows(
+def test_send_help__names_the_commands_that_it_sends(
     funnel: Run, bare_environment: Environment
 ) -> None:
     shown = funnel("send", "--help", env=bare_environment).stdout
 
     assert "Create a candidate" in shown
-    assert "bulk" not in shown
+    assert "Change many candidates alike" in shown
 
 
 def test_config__warns_of_unknown_variables(funnel: Run, bare_environment: Environment) -> None:

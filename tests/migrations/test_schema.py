@@ -177,3 +177,36 @@ async def dump(url: str) -> list[str]:
     assert process.returncode == 0
     noise = re.compile(r"--|\\(un)?restrict |\s*$")
     return [line for line in text.decode().splitlines() if not noise.match(line)]
+
+
+async def test_grants__nobody_but_the_eraser_may_change_journal_rows_and_only_what_is_personal(
+    owner: Connection,
+) -> None:
+    """The journal and each partition of it; nobody may remove a row, and nobody is the eraser."""
+    rights = await owner.fetch(
+        "WITH parts AS (SELECT 'journal'::regclass AS part UNION ALL"
+        " SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'journal'::regclass)"
+        " SELECT DISTINCT r.rolname, a.attname FROM pg_roles AS r, parts"
+        " JOIN pg_attribute AS a ON a.attrelid = part AND a.attnum > 0"
+        " WHERE r.rolname LIKE 'funnel_%' AND has_column_privilege(r.oid, part, a.attnum, 'UPDATE')"
+    )
+    assert {tuple(right) for right in rights} == {
+        ("funnel_eraser", column) for column in ("actor", "change", "details", "forward")
+    }
+    assert not await owner.fetch(
+        "SELECT FROM pg_roles AS r, pg_class AS c WHERE r.rolname LIKE 'funnel_%'"
+        " AND c.relname LIKE 'journal%' AND c.relkind IN ('r', 'p')"
+        " AND (c.relname = 'journal' OR c.relname ~ '^journal_[0-9]')"
+        " AND has_table_privilege(r.oid, c.oid, 'DELETE, TRUNCATE')"
+    )
+    assert not await owner.fetchval(
+        "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'funnel_eraser'"
+    )
+    for inner in ("blank_journal", "blank_operations", "blank_letters", "erase_step"):
+        granted = await owner.fetch(
+            "SELECT r.rolname FROM pg_roles AS r, pg_proc AS p WHERE p.proname = $1"
+            " AND r.rolname LIKE 'funnel_%' AND r.rolname <> 'funnel_eraser'"
+            " AND has_function_privilege(r.oid, p.oid, 'EXECUTE')",
+            inner,
+        )
+        assert [row[0] for row in granted] == ["funnel_consumer"] * (inner == "erase_step")
