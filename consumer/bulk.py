@@ -54,9 +54,9 @@ def _weight(item: Item) -> tuple[int, bool]:
     if not isinstance(command, BulkUpdateCandidates):
         return 1, False
     ids = command.candidate_ids
-    if ids is None or len(ids) > BULK_INLINE_ITEMS_MAX:
-        return 1, True
-    return len(ids), False
+    if ids is None:  # alone in its part: a slow filter keeps no others waiting, or is tried again
+        return BATCH_ITEMS_MAX, True
+    return (1, True) if len(ids) > BULK_INLINE_ITEMS_MAX else (len(ids), False)
 
 
 def inline_candidates(command: BulkUpdateCandidates) -> Iterator[tuple[CandidateKey, int | None]]:

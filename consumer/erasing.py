@@ -42,6 +42,10 @@ class Erasing:
         self._open = True
         self._look_again(0.0)
 
+    def put_off(self) -> None:
+        """PostgreSQL is too slow for a step now: the lane goes on without it for a while."""
+        self._look_again(ERASE_AGAIN_SECONDS)
+
     async def prepare(self, connection: Connection, lane: LaneRow, published: Published) -> Attempt:
         """Everything of a step's transaction but BEGIN and COMMIT; rows where one is completed."""
         step = await take_step(connection, lane, published)

@@ -35,7 +35,13 @@ from consumer.store import (
     TryAgain,
 )
 from contract.lanes import Hook, LaneHalted, LaneLost, LaneRow, Published
-from domain.limits import APPLY_TRIES_MAX, WATCHDOG_REBUILDS_MAX, WHOLE_BATCH_TRIES_MAX
+from domain.limits import (
+    APPLY_TRIES_MAX,
+    BULK_ALONE_TRIES_MAX,
+    CHUNK_TURNS_MISSED_MAX,
+    WATCHDOG_REBUILDS_MAX,
+    WHOLE_BATCH_TRIES_MAX,
+)
 
 _RETRY_FIRST, _RETRY_MAX = 0.05, 2.0
 _HOUSEKEEPING = timedelta(seconds=5)
@@ -99,6 +105,7 @@ class Lane:
         self._background = background
         self._erasing = erasing
         self._work_open = True
+        self._turns_missed = 0
         self._store = store
         self._partitions = partitions
         self._outbox = outbox
@@ -210,25 +217,40 @@ class Lane:
     async def _work_off(self, row: LaneRow) -> LaneRow:
         """A chunk of the bulk operations that are open, if any is; live batches come between."""
         row = await self._erase(row)
-        if not self._work_open or self._stopping.is_set() or not self._outbox.takes:
+        if not self._work_open or self._stopping.is_set():
             return row
+        self._turns_missed += 1
+        if not self._outbox.takes and self._turns_missed < CHUNK_TURNS_MISSED_MAX:
+            return row
+        self._turns_missed = 0
         try:
-            after = await self._settle_whole(row, self._background.prepare, divisible=True)
-        except DataRefused:
-            after = await self._settle_whole(
-                row, partial(self._background.prepare, isolating=True), divisible=True
-            )
+            after = await self._settle_chunk(row)
         except BatchTooSlow:
             self._background.take_less()
             return row
+        self._background.take_more()
         self._work_open = after.journal_sequence != row.journal_sequence
         return after
+
+    async def _settle_chunk(self, row: LaneRow) -> LaneRow:
+        prepare = self._background.prepare
+        try:
+            return await self._settle_whole(row, prepare, too_slow_after=WHOLE_BATCH_TRIES_MAX)
+        except DataRefused:
+            isolating = partial(prepare, isolating=True)
+            return await self._settle_whole(row, isolating, too_slow_after=WHOLE_BATCH_TRIES_MAX)
 
     async def _erase(self, row: LaneRow) -> LaneRow:
         """A step of the erasures that are open, if any is."""
         if not self._erasing.due or self._stopping.is_set():
             return row
-        return await self._settle_whole(row, self._erasing.prepare, divisible=False)
+        try:
+            return await self._settle_whole(
+                row, self._erasing.prepare, too_slow_after=WHOLE_BATCH_TRIES_MAX
+            )
+        except BatchTooSlow:
+            self._erasing.put_off()
+            return row
 
     async def _settle(self, row: LaneRow, batch: Batch) -> LaneRow:
         """Apply a batch; halve it where PostgreSQL refuses data or cannot do all of it in time."""
@@ -246,25 +268,32 @@ class Lane:
     async def _settle_refused(self, row: LaneRow, batch: Batch, error: Exception) -> LaneRow:
         """A command alone: candidates of a bulk are set apart, or else it is a dead letter."""
         item = batch.items[0]
-        if refusable(item):
+        if refusable(item) and isinstance(error, DataRefused):
             try:
                 return await self._settle_batch(row, batch, isolating=True)
-            except DataRefused as again:
+            except (DataRefused, BatchTooSlow) as again:
                 error = again
-        refused = DeadLetter("apply_failed", f"The database refuses it ({error}).")
+        slow = isinstance(error, BatchTooSlow)
+        why = "takes too long for it" if slow else f"refuses it ({error})"
+        refused = DeadLetter("apply_failed", f"The database {why}.")
         return await self._settle_batch(row, batch._replace(items=[item._replace(meaning=refused)]))
 
     async def _settle_batch(
         self, row: LaneRow, batch: Batch, *, isolating: bool = False
     ) -> LaneRow:
         prepare = partial(self._apply.prepare, batch=batch, isolating=isolating)
-        return await self._settle_whole(row, prepare, divisible=len(batch.items) > 1)
+        too_slow_after: int | None = WHOLE_BATCH_TRIES_MAX
+        if len(batch.items) == 1:
+            too_slow_after = BULK_ALONE_TRIES_MAX if refusable(batch.items[0]) else None
+        return await self._settle_whole(row, prepare, too_slow_after=too_slow_after)
 
-    async def _settle_whole(self, row: LaneRow, prepare: Prepare, *, divisible: bool) -> LaneRow:
+    async def _settle_whole(
+        self, row: LaneRow, prepare: Prepare, *, too_slow_after: int | None
+    ) -> LaneRow:
         """One transaction, tried again until the lane row says that it happened.
 
         Args:
-            divisible: could less be done at once, should it be too slow?
+            too_slow_after: so many failures count as too slow; None: it can only wait.
 
         Raises:
             DataRefused, BatchTooSlow: see `_settle`.
@@ -296,7 +325,7 @@ class Lane:
                 return attempts[0].after
             if not _same_place(current, row):
                 return current
-            if failures >= WHOLE_BATCH_TRIES_MAX and divisible:
+            if too_slow_after is not None and failures >= too_slow_after:
                 raise BatchTooSlow
             row = current
 

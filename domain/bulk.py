@@ -180,7 +180,8 @@ def control(command: ControlBulkOperation, operation: Operation | None, child_id
     if command.action == "retry_failed":
         return _retry(command, operation, child_id)
     steering = Steering(command.operation_id)
-    if operation is None or operation.ended or operation.status == "cancelled":
+    # With nothing pending it only waits for its turn to say so: there is nothing to steer.
+    if operation is None or not operation.counts.pending or operation.status == "cancelled":
         return Verdict(
             "rejected",
             "operation_closed",

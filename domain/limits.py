@@ -55,6 +55,8 @@ JOURNAL_READ_ROWS_MAX = 2000  # rows read at once after a takeover; more than on
 OUTPUT_BATCH_BYTES_MAX = 512 * 1024  # a record batch of output; larger records travel alone
 APPLY_TRIES_MAX = 5  # deadlocks and guards in a row before it counts as an outage
 WHOLE_BATCH_TRIES_MAX = 2  # outages in a row that may be no outage but a batch too slow
+BULK_ALONE_TRIES_MAX = 5  # the same for one bulk command, which then is a dead letter: be sure
+CHUNK_TURNS_MISSED_MAX = 4  # batches that go before a chunk while their output takes its time
 BATCH_BYTES_MAX = 8 * 1024 * 1024  # of records in one transaction: bounds memory and its time
 BATCH_UNPACKED_BYTES_MAX = (
     32 * 1024 * 1024

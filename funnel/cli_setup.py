@@ -29,6 +29,14 @@ class Scope(StrEnum):
 
     READ = "candidates:read"
     WRITE = "candidates:write"
+    ERASE = "candidates:erase"
+    OPERATIONS = "operations:manage"
+    AUDIT = "audit:read"
+    PLATFORM = "platform:operate"
+
+
+_SCOPES = [scope for scope in Scope if scope is not Scope.PLATFORM]
+"""By default whatever one organization may allow; dead letters belong to none."""
 
 
 @migrate.command("up")
@@ -111,7 +119,7 @@ def token(
     organization: Annotated[UUID, typer.Option(help="The organization's UUID.")],
     user: Annotated[str, typer.Option(help="Who the token speaks for.")],
     scope: Annotated[
-        list[Scope] | None, typer.Option(help=f"May be repeated; without it: {', '.join(Scope)}.")
+        list[Scope] | None, typer.Option(help=f"May be repeated; without it: {', '.join(_SCOPES)}.")
     ] = None,
     hours: Annotated[int, typer.Option(min=1, max=24 * 365, help="How long it is good.")] = 12,
 ) -> None:
@@ -123,7 +131,7 @@ def token(
     signed = load_or_create(data_folder(load_settings())).sign(
         organization_id=str(organization),
         user=user,
-        scopes=tuple(each.value for each in scope or Scope),
+        scopes=tuple(each.value for each in scope or _SCOPES),
         lifetime=timedelta(hours=hours),
     )
     typer.echo(signed)

@@ -47,12 +47,22 @@ class BadSettings(Exception):
 
 
 def _postgresql_url(value: SecretStr) -> SecretStr:
-    if value.get_secret_value() and urlsplit(value.get_secret_value()).scheme not in (
-        "postgresql",
-        "postgres",
-    ):
+    url = value.get_secret_value()
+    if url and urlsplit(url).scheme not in ("postgresql", "postgres"):
         raise ValueError("must begin with postgresql://")
+    if url and not _is_whole(url):
+        raise ValueError("is not a valid URL; a password in it must be percent-encoded")
     return value
+
+
+def _is_whole(url: str) -> bool:
+    """Does it come apart as meant? A `/`, `?` or `#` in a password ends the address too early."""
+    parts = urlsplit(url)
+    try:
+        _ = parts.port
+    except ValueError:
+        return False
+    return not parts.fragment and "@" not in parts.path + parts.query
 
 
 def _host_ports(value: str) -> str:
@@ -335,6 +345,6 @@ def _masked(secret: str) -> str:
     if secret in WORDS:
         return secret
     parts = urlsplit(secret)
-    if parts.hostname is None:
+    if parts.hostname is None or not _is_whole(secret):
         return "***" if secret else ""
     return f"{parts.scheme}://***@{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -174,6 +174,12 @@ def test_control__of_one_that_is_over(action: Any, status: Any) -> None:
     assert steered(action, operation(status, ended=True)).reason == "operation_closed"
 
 
+@pytest.mark.parametrize("action", ["pause", "resume", "cancel"])
+def test_control__of_one_with_nothing_pending_waits_for_its_turn_to_end(action: Any) -> None:
+    """Cancelled or paused it would never end: a filter that matched nothing begins like this."""
+    assert steered(action, operation("running")).reason == "operation_closed"
+
+
 def test_retry__begins_a_child_with_the_failed_items() -> None:
     parent = operation("completed", ended=True, applied=5, conflict=1, not_found=2, invalid=3)
     verdict = steered("retry_failed", parent)

@@ -182,6 +182,18 @@ def test_shown__masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "s3cret" not in repr(load_settings())
 
 
+@pytest.mark.parametrize("password", ["s3/cret", "s3#cret", "s3?cret"])
+def test_database_url__with_a_password_that_ends_the_address_is_refused(
+    monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://u:{password}@host/db")
+
+    with pytest.raises(BadSettings, match="DATABASE_URL") as refused:
+        load_settings()
+
+    assert "cret" not in str(refused.value)
+
+
 def test_unknown_variables__names_misspelt_ones_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUNNEL_PARTITION", "8")
     monkeypatch.setenv("FUNNEL_TOPIC_PREFIX", "x.")
