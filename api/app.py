@@ -151,7 +151,13 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         admit=admission(config.verifier, "platform:operate"),
         admit_redrive=parts.admit_write("platform:operate"),
     )
-    add_health_routes(app, database=database, metrics=metrics, schema_version=config.schema_version)
+    add_health_routes(
+        app,
+        database=database,
+        metrics=metrics,
+        schema_version=config.schema_version,
+        kafka_away=lambda: config.sender.is_away,
+    )
     add_docs_routes(app)
     return app
 

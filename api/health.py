@@ -4,6 +4,7 @@ Alive means that this process answers. Ready means that a read would succeed now
 of some lanes are not being settled, reads still succeed: ready, but `degraded`.
 """
 
+from collections.abc import Callable
 from http import HTTPStatus
 
 import orjson
@@ -24,7 +25,12 @@ _AFTER = ("schema", "lanes", "commands")
 
 
 def add_health_routes(
-    app: FastAPI, *, database: Database, metrics: Metrics, schema_version: str
+    app: FastAPI,
+    *,
+    database: Database,
+    metrics: Metrics,
+    schema_version: str,
+    kafka_away: Callable[[], bool],
 ) -> None:
     """The four, without a base path."""
 
@@ -43,9 +49,11 @@ def add_health_routes(
         """PostgreSQL answers, has the schema that this code needs, and knows all lanes.
 
         `commands` tells of lanes that stand still: halted, or held by another client's open
-        transaction. Reads go on, so that is no reason to send requests elsewhere.
+        transaction; `kafka` whether writes are taken. Reads go on, so neither is a reason to send
+        requests elsewhere.
         """
         checks = await _checks(database, schema_version)
+        checks["kafka"] = "away" if kafka_away() else OK
         if any(checks[name] != OK for name in _NEEDED):
             raise unavailable("Not ready; see checks.", extension={"checks": checks})
         return _healthy(checks)

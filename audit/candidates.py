@@ -2,14 +2,11 @@
 
 from uuid import UUID
 
-import asyncpg
-
+from audit.database import open_audit
 from audit.sqlfiles import statement
 from contract.state import candidate_state
 from domain.candidate import CandidateState
 
-ROLE = "funnel_audit"
-_ANSWER_SECONDS_MAX = 10.0
 _BY_KEY = statement("candidate_by_key")
 
 
@@ -19,18 +16,11 @@ async def read_candidate(
     """The candidate as it is now, or None.
 
     Raises:
-        OSError, asyncpg.PostgresError: the database is away or does not allow it.
+        AuditRefused: the role, a grant or a table is missing.
+        OSError, asyncpg.PostgresConnectionError: PostgreSQL does not answer.
     """
-    connection = await asyncpg.connect(
-        database_url,
-        timeout=_ANSWER_SECONDS_MAX,
-        command_timeout=_ANSWER_SECONDS_MAX,
-        server_settings={"role": ROLE},
-    )
-    try:
+    async with open_audit(database_url, name="funnel get") as connection:
         row = await connection.fetchrow(_BY_KEY, organization_id, candidate_id)
-    finally:
-        await connection.close(timeout=_ANSWER_SECONDS_MAX)
     if row is None:
         return None
     ids = {"organization_id": organization_id, "candidate_id": candidate_id}

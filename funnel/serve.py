@@ -1,6 +1,7 @@
 """The API process put together: the socket, the keys, the server and its end."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 
 import structlog
 import uvicorn
+from limits.errors import ConfigurationError
 from prometheus_client import CollectorRegistry
 
 from api import cursors
@@ -68,9 +70,7 @@ async def run_api(
             desk=desk,
             parser=CommandParser(phone_region=settings.phone_region),
             cursors=_cursors(settings),
-            write_limit=WriteLimit(
-                settings.write_limit, store=settings.write_limit_storage.get_secret_value()
-            ),
+            write_limit=_write_limit(settings),
             cors_origins=settings.cors_origins.split(",") if settings.cors_origins else (),
         ),
         registry,
@@ -111,6 +111,17 @@ def _cursors(settings: Settings) -> cursors.Cursors:
     return cursors.load_or_create(data_folder(settings))
 
 
+def _write_limit(settings: Settings) -> WriteLimit:
+    try:
+        return WriteLimit(
+            settings.write_limit, store=settings.write_limit_storage.get_secret_value()
+        )
+    except ConfigurationError:  # its message has the URL, and so the credentials
+        raise BadSettings(
+            "FUNNEL_WRITE_LIMIT_STORAGE: is no storage that can be used (redis needs its extra)"
+        ) from None
+
+
 def bind(settings: Settings) -> socket.socket:
     """A socket that listens where HOST and PORT say.
 
@@ -120,7 +131,11 @@ def bind(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except socket.gaierror as error:
+        raise BadSettings(f"HOST: {settings.host} is no address of this machine") from error
     except OSError as error:
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            raise BadSettings(f"HOST: {settings.host} is no address of this machine") from error
         raise BadSettings(
             f"PORT: cannot listen on {settings.host}:{settings.port} ({_reason(error)}); "
             "choose another with PORT or --port"

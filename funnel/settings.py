@@ -329,6 +329,8 @@ def _secret_in(name: str, path: str) -> str:
         return Path(path).read_text().strip()
     except OSError as error:
         raise BadSettings(f"{name}_FILE: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise BadSettings(f"{name}_FILE: is not text in UTF-8") from None
 
 
 def _shown(value: object) -> str | int | float | None:
