@@ -205,6 +205,7 @@ class Lane:
         if after.next_offset != batch.next_offset:
             self._source.seek(after.next_offset)
         self._read_to = after.next_offset
+        self._turns_missed += 1
         self._metrics.batch(records=len(records), seconds=time.perf_counter() - started)
         return await self._work_off(after)
 
@@ -219,7 +220,6 @@ class Lane:
         row = await self._erase(row)
         if not self._work_open or self._stopping.is_set():
             return row
-        self._turns_missed += 1
         if not self._outbox.takes and self._turns_missed < CHUNK_TURNS_MISSED_MAX:
             return row
         self._turns_missed = 0
