@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import httpx2
 import pytest
@@ -16,8 +17,10 @@ import typer
 from prometheus_client import CollectorRegistry
 
 from api.dev_keys import load_or_create
+from api.gate import Scope
 from contract.topics import Topics
 from funnel.cli import MODULES
+from funnel.cli_setup import Scope as TokenScope
 from funnel.metrics_server import serve_metrics
 from funnel.settings import BadSettings, Settings
 from migrations.files import required_version
@@ -50,6 +53,10 @@ def test_modules__offer_the_commands_that_the_list_names(module: str) -> None:
     group = typer.main.get_group(import_module(module).app)
 
     assert set(group.commands) == set(MODULES[module])
+
+
+def test_token__knows_the_scopes_of_the_api() -> None:
+    assert {scope.value for scope in TokenScope} == set(get_args(Scope))
 
 
 @pytest.mark.parametrize(
