@@ -16,6 +16,9 @@ export UV_SYSTEM_CERTS := true
 
 CANDIDATES ?= 10000
 ARGS ?=
+# Side by side, each with servers of its own; what ARGS choose runs in one process, seen at once.
+WORKERS ?= $(if $(ARGS),0,auto)
+PYTEST = .venv/bin/pytest --numprocesses=$(WORKERS) --dist=worksteal
 
 .PHONY: help
 help: ## Show this help
@@ -26,12 +29,12 @@ up: .build/installed ## Run everything on this machine with demo data (CANDIDATE
 	@.venv/bin/funnel up --demo $(CANDIDATES) $(ARGS)
 
 .PHONY: test
-test: .build/installed ## Run the tests on real servers (ARGS="-k name")
-	@.venv/bin/pytest $(ARGS)
+test: .build/installed ## Run the tests on real servers (ARGS="-k name", WORKERS=4)
+	@$(PYTEST) $(ARGS)
 
 .PHONY: coverage
 coverage: .build/installed ## Run the tests and demand 90 % of lines where it matters most
-	@.venv/bin/pytest --cov --cov-report= $(ARGS)
+	@$(PYTEST) --cov --cov-report= $(ARGS)
 	@.venv/bin/coverage report --include='domain/*,consumer/*,producer/*' --fail-under=90
 
 .PHONY: lint
@@ -68,9 +71,13 @@ bench: .build/installed ## Measure (ARGS are those of `funnel bench`)
 faults: .build/installed ## Random faults on own servers (MINUTES=5, SEED=, ROUNDS=)
 	@MINUTES=$(MINUTES) SEED=$(SEED) ROUNDS=$(ROUNDS) .venv/bin/python -m tests.faults.campaign
 
+.PHONY: long-lag
+long-lag: .build/installed ## A lag of ten million records: does memory stay below its bound? (needs 10 GB)
+	@FUNNEL_TEST_LAG_RECORDS=10000000 .venv/bin/pytest tests/faults/test_memory.py -k long_lag $(ARGS)
+
 .PHONY: bulk-faults
-bulk-faults: .build/installed ## One operation over 100,000 candidates, its owner killed again and again
-	@FUNNEL_TEST_BULK_CANDIDATES=100000 .venv/bin/pytest tests/faults/test_bulk.py $(ARGS)
+bulk-faults: .build/installed ## Operations over 100,000 candidates, their owner killed again and again (SEED=)
+	@FUNNEL_TEST_BULK_CANDIDATES=100000 SEED=$(SEED) .venv/bin/pytest -s tests/faults/test_bulk.py $(ARGS)
 
 .PHONY: mutants
 mutants: .build/installed ## Break each promise in a copy: do the fault tests notice? (ARGS="digest")
@@ -79,6 +86,10 @@ mutants: .build/installed ## Break each promise in a copy: do the fault tests no
 .PHONY: bench-large
 bench-large: .build/installed ## Measure verify and rebuild over 50,000,000 journal rows (ARGS="--rows 5000000")
 	@.venv/bin/python -m bench.large $(ARGS)
+
+.PHONY: bench-long
+bench-long: .build/installed ## Measure commands beside 50,000,000 journal rows, and with the sealer on (ARGS="--rows 5000000")
+	@.venv/bin/python -m bench.long_journal $(ARGS)
 
 .PHONY: install
 install: .build/installed ## Install everything into .venv, without running it

@@ -31,14 +31,14 @@ from api.cursors import Cursors
 from api.database import Database, DatabaseAway
 from api.dead_letters import add_dead_letter_routes
 from api.docs import add_docs_routes
-from api.gate import Admission, Scope, admission, write_admission
+from api.gate import LOOKING_BACK, Admission, Scope, admission, write_admission
 from api.health import add_health_routes
 from api.history import add_history_routes
 from api.journal_queries import read_past
 from api.listing import add_list_routes
 from api.metrics import Metrics
 from api.observe import Observe
-from api.openapi import DocumentedApi
+from api.openapi import DESCRIPTION, DocumentedApi
 from api.operation_reads import read_operations
 from api.operations import Operations, add_operation_routes
 from api.pages_of_operations import OperationPages
@@ -58,9 +58,11 @@ from api.progress import ProgressStreams
 from api.queries import read_candidates, read_commands
 from api.rates import WriteLimit
 from api.steering import add_steering_routes
+from api.tracing import traced
 from api.waiting import CommandWaits, TooManyWaits
 from api.writing import Writes
 from contract.events import EventBuilder
+from contract.spans import OpenSpan, untraced
 from contract.topics import Topics
 from domain.commands import CommandParser
 
@@ -82,6 +84,7 @@ class ApiConfig:
     cursors: Cursors
     write_limit: WriteLimit
     cors_origins: Sequence[str] = ()
+    open_span: OpenSpan = untraced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,7 @@ class Parts:
     builder: EventBuilder
     writes: Writes
     admit: Admission
+    admit_auditor: Admission
     admit_write: Callable[[Scope], Admission]
 
 
@@ -121,13 +125,19 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
         title="gulf-funnel",
         version="1",
         summary="Candidates, and how commands to change them were settled.",
+        description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
-        telemetry={"metrics": False, "logs": False},
+        # Its spans carry paths and queries, and with them what people are called.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=partial(_lifespan, database, waits, changes),
-        middleware=[Middleware(Observe, metrics=metrics), *cors(config.cors_origins)],
+        middleware=[
+            Middleware(Observe, metrics=metrics),
+            *traced(config.open_span, base_path=BASE_PATH),
+            *cors(config.cors_origins),
+        ],
         exception_handlers={
             Problem: answer_problem,
             DatabaseAway: answer_away,
@@ -146,6 +156,7 @@ def create_app(config: ApiConfig, registry: CollectorRegistry | None = None) -> 
     add_dead_letter_routes(
         app,
         base_path=BASE_PATH,
+        database=database,
         desk=config.desk,
         cursors=config.cursors,
         admit=admission(config.verifier, "platform:operate"),
@@ -171,6 +182,7 @@ def _parts(
         )
 
     admit = admission(config.verifier, "candidates:read")
+    admit_auditor = admission(config.verifier, *LOOKING_BACK)
     operations = Coalesced(partial(read_operations, database))
     return Parts(
         database=database,
@@ -188,6 +200,7 @@ def _parts(
             base_path=BASE_PATH,
         ),
         admit=admit,
+        admit_auditor=admit_auditor,
         admit_write=admit_write,
     )
 
@@ -200,13 +213,15 @@ def _add_reads(app: FastAPI, parts: Parts) -> None:
         candidates=candidates,
         past=past_of(parts.database),
         admit=parts.admit,
+        admit_auditor=parts.admit_auditor,
     )
+    back = parts.tools._replace(admit=parts.admit_auditor)
     add_list_routes(app, base_path=BASE_PATH, tools=parts.tools)
-    add_history_routes(app, base_path=BASE_PATH, tools=parts.tools)
+    add_history_routes(app, base_path=BASE_PATH, tools=back)
     add_changes_routes(
         app,
         base_path=BASE_PATH,
-        tools=parts.tools,
+        tools=back,
         waits=parts.changes,
         builder=parts.builder,
     )
@@ -215,7 +230,7 @@ def _add_reads(app: FastAPI, parts: Parts) -> None:
         base_path=BASE_PATH,
         waits=parts.waits,
         builder=parts.builder,
-        admit=parts.admit,
+        admit=parts.admit_auditor,
     )
     add_operation_routes(
         app,
@@ -223,7 +238,8 @@ def _add_reads(app: FastAPI, parts: Parts) -> None:
         operations=parts.operations,
         pages=OperationPages(parts.database, parts.tools.cursors),
         streams=parts.streams,
-        admit=parts.admit,
+        waits=parts.waits,
+        admit=parts.admit_auditor,
     )
 
 

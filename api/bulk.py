@@ -16,7 +16,7 @@ from starlette.responses import Response
 from api.bodies import JSON, json_object
 from api.candidates import BareRoute, refuse_parameters
 from api.gate import Admission
-from api.limits import BULK_BODY_BYTES_MAX
+from api.limits import BULK_BODY_BYTES_MAX, RETRY_AFTER_S
 from api.operation_docs import BULK_UPDATE
 from api.problems import invalid_request
 from api.writing import Writes, Written
@@ -24,6 +24,7 @@ from domain import commands
 from domain.candidate import BulkChanges
 from domain.field_errors import FieldError, pointer
 from domain.identity import operation_id_of
+from domain.limits import BULK_INLINE_ITEMS_MAX
 
 _OF_THE_COMMAND = (
     "candidate_ids",
@@ -53,7 +54,11 @@ def add_bulk_routes(
         operation_id = operation_id_of(asked.identity.key)
         written = await writes.write(asked, commands.BULK_UPDATE, data, places)
         if written.settled is None:
-            return _taken_on(operation_id, written, writes.location(written))
+            if _goes_on_in_background(data):
+                location = writes.operation_location(written, operation_id)
+            else:
+                location = writes.location(written)
+            return _taken_on(operation_id, written, location)
         told = orjson.loads(written.settled.details or b"{}")
         if written.settled.outcome == "accepted":
             location = f"{base_path}/bulk-operations/{operation_id}"
@@ -98,6 +103,13 @@ def _command(body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     return data | {"changes": {field: body["value"]}}, {f"/changes/{field}": "/value"}
 
 
+def _goes_on_in_background(data: Mapping[str, Any]) -> bool:
+    """Of valid data: repeats count once, whatever their case."""
+    if "candidate_ids" not in data:
+        return True
+    return len({each.lower() for each in data["candidate_ids"]}) > BULK_INLINE_ITEMS_MAX
+
+
 def _taken_on(operation_id: str, written: Written, location: str, **told: Any) -> Response:
     """202: nothing is known of any candidate yet."""
     document = {
@@ -108,7 +120,11 @@ def _taken_on(operation_id: str, written: Written, location: str, **told: Any) -
         **told,
         "status": "pending",
     }
-    headers = {"location": location, **written.asked.headers}
+    headers = {
+        "location": location,
+        "retry-after": str(RETRY_AFTER_S),
+        **written.asked.headers,
+    }
     return Response(orjson.dumps(document), HTTPStatus.ACCEPTED, headers, media_type=JSON)
 
 

@@ -5,7 +5,6 @@ the same however often the request is repeated.
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Protocol
 from uuid import UUID, uuid5
@@ -21,11 +20,16 @@ from api.gate import Admission
 from api.headers import entity_tag, version_matched
 from api.journal_queries import NoLongerKept
 from api.limits import BODY_BYTES_MAX
-from api.problems import Problem, invalid_request
+from api.past import no_longer_kept
+from api.problems import invalid_request
+from api.queries import CandidateKey
+from api.refusals import erased
 from api.write_docs import CREATE, ERASE, PATCH
-from api.writing import Writes, Written
+from api.writing import Writes
 from contract.events import EventBuilder
+from contract.journal import JournalRow
 from domain.candidate import CandidateState
+from domain.commands import CREATE as CREATE_COMMAND
 from domain.commands import ERASE as ERASE_COMMAND
 from domain.field_errors import FieldError
 from domain.identity import Identity
@@ -70,6 +74,7 @@ def add_candidate_write_routes(
         """
         asked = writes.ask(request, await admit_writer(request))
         refuse_parameters(request, known=("on_conflict",))
+        _refuse_conditions(request, "if-none-match")
         candidate_id = candidate_id_of(request)
         changes = await json_object(
             request, bytes_max=BODY_BYTES_MAX, media_types=(JSON, MERGE_PATCH)
@@ -80,26 +85,30 @@ def add_candidate_write_routes(
         written = await writes.write(asked, "candidate.update.v1", data, _IN_PATCH)
         if written.settled is None:
             return writes.pending(written)
-        return _candidate(await _state(past, written), HTTPStatus.OK, asked.headers)
+        key = asked.principal.organization_id, candidate_id
+        return _candidate(await _state(past, written.settled, key), HTTPStatus.OK, asked.headers)
 
     async def create_candidate(request: Request) -> Response:
         """Create a candidate, under the `id` in the body or a new one."""
         asked = writes.ask(request, await admit_writer(request))
         refuse_parameters(request)
+        _refuse_conditions(request, "if-match")
         candidate = await json_object(request, bytes_max=BODY_BYTES_MAX)
         candidate_id = candidate.pop("id") if "id" in candidate else _new_id(asked.identity)
         data = {"candidate_id": candidate_id, "candidate": candidate}
-        written = await writes.write(asked, "candidate.create.v1", data, _IN_CREATE)
+        written = await writes.write(asked, CREATE_COMMAND, data, _IN_CREATE)
         if written.settled is None:
             return writes.pending(written)
-        location = f"{base_path}/candidates/{candidate_id.lower()}"
+        key = asked.principal.organization_id, candidate_id.lower()
+        location = f"{base_path}/candidates/{key[1]}"
         headers = {"location": location, **asked.headers}
-        return _candidate(await _state(past, written), HTTPStatus.CREATED, headers)
+        return _candidate(await _state(past, written.settled, key), HTTPStatus.CREATED, headers)
 
     async def erase_candidate(request: Request) -> Response:
         """Make a person's data unreadable for good; the id stays blocked. `reason` is kept."""
         asked = writes.ask(request, await admit_eraser(request))
         refuse_parameters(request, known=("reason",))
+        _refuse_conditions(request, "if-match", "if-none-match")
         candidate_id = candidate_id_of(request)
         reason = request.query_params.get("reason", "")
         if not reason.strip():
@@ -133,6 +142,15 @@ def _refuse_other_id(told: object, candidate_id: str) -> None:
         )
 
 
+def _refuse_conditions(request: Request, *fields: str) -> None:
+    """400 rather than a write whatever the condition: no command carries it (RFC 9110 13.1)."""
+    for field in fields:
+        if field in request.headers:
+            raise invalid_request(
+                FieldError(f"/header/{field}", "unknown_field", "This request takes no condition.")
+            )
+
+
 def _condition(request: Request) -> dict[str, Any]:
     """`If-Match` and `?on_conflict=` as members of the command."""
     condition: dict[str, Any] = {}
@@ -154,17 +172,17 @@ def _new_id(identity: Identity) -> str:
     return str(uuid5(_IDS, identity.key))
 
 
-async def _state(past: VersionReader, written: Written) -> Mapping[str, Any]:
+async def _state(past: VersionReader, row: JournalRow, key: CandidateKey) -> Mapping[str, Any]:
     """The candidate at the version that the command made or found, however long ago."""
-    row = written.settled
-    state: Mapping[str, Any] | None = None
-    if row is not None and row.change is not None:
-        state = orjson.loads(row.change)["state"]
-    elif row is not None and row.organization_id and row.candidate_id:
-        with suppress(NoLongerKept):
-            state = await past(row.organization_id, row.candidate_id, version=row.version)
+    if row.change is not None:
+        told: Mapping[str, Any] = orjson.loads(row.change)["state"]
+        return told
+    try:
+        state = await past(*key, version=row.version)
+    except NoLongerKept:
+        raise no_longer_kept() from None
     if state is None:
-        raise Problem(HTTPStatus.GONE, "erased", "What it was is no longer kept, or was erased.")
+        raise erased(row)
     return state
 
 

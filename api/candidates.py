@@ -45,12 +45,16 @@ def add_candidate_routes(
     candidates: Coalesced[CandidateKey, CandidateState],
     past: Past,
     admit: Admission,
+    admit_auditor: Admission,
 ) -> None:
-    """One candidate. `past` answers a request that has parameters; `admit` lets in who may read."""
+    """One candidate. `past` answers a request that has parameters.
+
+    `admit` lets in who may read what is, `admit_auditor` who may read what was.
+    """
 
     async def get_candidate(request: Request) -> Response:
         """One candidate, with its version as ETag; as it was, at `version` or at `as_of`."""
-        principal = await admit(request)
+        principal = await (admit_auditor if request.query_params else admit)(request)
         key = principal.organization_id, candidate_id_of(request)
         state = await (past(request, key) if request.query_params else candidates.get(key))
         if state is None:

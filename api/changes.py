@@ -6,7 +6,7 @@ whoever goes on from a cursor misses nothing and meets nothing twice.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
@@ -23,7 +23,7 @@ from api.change_waits import ChangeWaits
 from api.coalesce import Coalesced
 from api.database import Database
 from api.event_stream import HEARTBEAT, MEDIA_TYPE, EventStream, frame
-from api.headers import wait_preferred_s
+from api.headers import quality, wait_preferred_s
 from api.journal_queries import (
     ChangePlace,
     ChangesKey,
@@ -32,7 +32,7 @@ from api.journal_queries import (
     read_lanes,
     read_latest_changes,
 )
-from api.limits import CHANGES_BEAT_S, CHANGES_PAGE_ROWS, CHANGES_STREAM_S_MAX, JOURNAL_SURE_DAYS
+from api.limits import CHANGES_PAGE_ROWS, JOURNAL_SURE_DAYS, STREAM_BEAT_S, STREAM_S_MAX
 from api.paging import ReadTools, next_link
 from api.problems import Problem, invalid_request, query_errors
 from api.read_docs import CHANGES
@@ -70,7 +70,7 @@ def add_changes_routes(
         """
         organization_id = (await tools.admit(request)).organization_id
         query = _asked(request)
-        streaming = MEDIA_TYPE in request.headers.get("accept", "")
+        streaming = _wants_stream(request.headers.getlist("accept"))
         resumed = request.headers.get("last-event-id") if streaming else None
         place = await feed.place(
             organization_id,
@@ -157,14 +157,14 @@ class Feed:
         self, organization_id: str, place: ChangePlace, rows: list[JournalRow]
     ) -> AsyncIterator[bytes]:
         now = asyncio.get_running_loop().time
-        ends_at = now() + CHANGES_STREAM_S_MAX
+        ends_at = now() + STREAM_S_MAX
         while True:
             if rows:
                 yield b"".join(self._frame(organization_id, row) for row in rows)
                 place = _place(rows[-1])
             if self._waits.ending or now() >= ends_at:
                 return
-            rows = await self.rows(organization_id, place, wait_s=CHANGES_BEAT_S)
+            rows = await self.rows(organization_id, place, wait_s=STREAM_BEAT_S)
             if not rows:
                 yield HEARTBEAT
 
@@ -192,6 +192,16 @@ class Feed:
         return self._cursors.seal(
             [place.sequence, place.recorded_at.isoformat()], "changes", organization_id
         )
+
+
+def _wants_stream(accept: Sequence[str]) -> bool:
+    """Whoever names the stream gets it, unless JSON is wanted more."""
+    wanted = quality(accept, MEDIA_TYPE)
+    return (
+        MEDIA_TYPE in ",".join(accept).lower()
+        and wanted > 0
+        and wanted >= quality(accept, "application/json")
+    )
 
 
 def _place(row: JournalRow) -> ChangePlace:

@@ -3,6 +3,7 @@
 The body of a settled command is the data of its result event, built by the same code.
 """
 
+import re
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -11,11 +12,12 @@ from fastapi import Depends, FastAPI, Header, Path, Query
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from starlette.responses import Response
 
+from api import examples
 from api.auth import Principal
-from api.gate import Admission
+from api.gate import LOOKING_BACK, Admission
 from api.headers import wait_preferred_s
 from api.limits import POSITION_LANE_MAX, POSITION_OFFSET_MAX, RETRY_AFTER_S
-from api.openapi import header, needs, problems
+from api.openapi import READ_ERRORS, answer, header, needs, problems
 from api.problems import Problem, invalid_request
 from api.queries import CommandKey, CommandStatus, Position
 from api.schemas import CommandDocument
@@ -25,7 +27,7 @@ from contract.journal import JournalRow, timestamp_text
 from domain.field_errors import FieldError
 from domain.limits import COMMAND_ID_CHARACTERS_MAX
 
-_POSITION = r"^[0-9]{1,10}:[0-9]{1,19}$"
+POSITION = r"^[0-9]{1,10}:[0-9]{1,19}$"
 Identifier = Annotated[
     str,
     StringConstraints(min_length=1, max_length=COMMAND_ID_CHARACTERS_MAX, pattern=r"^[^\x00]*$"),
@@ -38,7 +40,7 @@ class CommandQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: Identifier | None = None
-    position: Annotated[str, StringConstraints(pattern=_POSITION)] | None = None
+    position: Annotated[str, StringConstraints(pattern=POSITION)] | None = None
 
 
 def add_command_routes(
@@ -55,21 +57,21 @@ def add_command_routes(
         f"{base_path}/commands/{{command_id:path}}",
         response_model=CommandDocument,
         responses={
-            200: {
-                "description": "The command was settled, or is a dead letter",
-                "headers": {"Preference-Applied": header("RFC 7240", example="wait=10")},
-            },
-            202: {"model": CommandDocument, "description": "The lane has not come to it yet"},
-            **problems(
-                HTTPStatus.BAD_REQUEST,
-                HTTPStatus.UNAUTHORIZED,
-                HTTPStatus.FORBIDDEN,
-                HTTPStatus.NOT_FOUND,
-                HTTPStatus.SERVICE_UNAVAILABLE,
+            200: answer(
+                "The command was settled, or is a dead letter",
+                examples.SETTLED,
+                headers={"Preference-Applied": header("RFC 7240", example="wait=10")},
             ),
+            202: answer(
+                "The lane has not come to it yet",
+                examples.PENDING,
+                model=CommandDocument,
+                headers={"Retry-After": header("Seconds", example="1")},
+            ),
+            **problems(*READ_ERRORS, HTTPStatus.NOT_FOUND),
         },
         tags=["commands"],
-        openapi_extra=needs("candidates:read"),
+        openapi_extra=needs(*LOOKING_BACK),
     )
     async def get_command(
         principal: Annotated[Principal, Depends(admit)],
@@ -82,7 +84,7 @@ def add_command_routes(
         `position` is the token that `Location` carries after a write: with it, a command whose
         turn has not come is `pending` and not unknown.
         """
-        position = _position(query.position)
+        position = None if query.position is None else position_of(query.position)
         key = CommandKey(principal.organization_id, command_id, query.source, position)
         wait_s = wait_preferred_s(prefer or ())
         headers = {} if wait_s is None else {"preference-applied": f"wait={wait_s}"}
@@ -123,15 +125,15 @@ def _pending(key: CommandKey, status: CommandStatus) -> bytes:
     )
 
 
-def _position(token: str | None) -> Position | None:
-    if token is None:
-        return None
-    lane, offset = map(int, token.split(":"))
-    if lane > POSITION_LANE_MAX or offset > POSITION_OFFSET_MAX:
-        raise invalid_request(
-            FieldError("/query/position", "malformed", "The token is not one of ours.")
-        )
-    return Position(lane, offset)
+def position_of(token: str) -> Position:
+    """What `?position=` says, or 400."""
+    if re.fullmatch(POSITION, token):
+        lane, offset = map(int, token.split(":"))
+        if lane <= POSITION_LANE_MAX and offset <= POSITION_OFFSET_MAX:
+            return Position(lane, offset)
+    raise invalid_request(
+        FieldError("/query/position", "malformed", "The token is not one of ours.")
+    )
 
 
 def _json(body: bytes | None, status: HTTPStatus, headers: dict[str, Any]) -> Response:

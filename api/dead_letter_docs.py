@@ -5,8 +5,9 @@ from typing import Any, NotRequired, get_args
 
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
+from api import examples
 from api.limits import PAGE_ROWS, PAGE_ROWS_MAX, POSITION_LANE_MAX
-from api.openapi import UUID_SCHEMA, header, needs, parameter, problems
+from api.openapi import LINK, READ_ERRORS, UUID_SCHEMA, answer, needs, parameter, problems
 from domain.outcomes import DeadLetterCode
 
 _TIME = {"type": "string", "format": "date-time"}
@@ -64,16 +65,12 @@ class RedriveDocument(TypedDict):
 LIST: dict[str, Any] = {
     "response_model": DeadLettersDocument,
     "responses": {
-        200: {
-            "description": "A page of the queue",
-            "headers": {"Link": header("The next page", example='<…?cursor=…>; rel="next"')},
-        },
-        **problems(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.UNAUTHORIZED,
-            HTTPStatus.FORBIDDEN,
-            HTTPStatus.SERVICE_UNAVAILABLE,
+        200: answer(
+            "A page of the queue",
+            {"items": [examples.DEAD_LETTER], "next_cursor": "kV3q…"},
+            headers=LINK,
         ),
+        **problems(*READ_ERRORS),
     },
     "tags": ["operators"],
     "openapi_extra": {
@@ -112,16 +109,15 @@ LIST: dict[str, Any] = {
 REDRIVE: dict[str, Any] = {
     "response_model": RedriveDocument,
     "responses": {
-        200: {"description": "Sent, and how it ended"},
-        202: {"model": RedriveDocument, "description": "Sent, and not settled in time"},
+        200: answer("Sent, and how it ended", examples.REDRIVEN),
+        202: answer(
+            "Sent, and not settled in time", examples.REDRIVE_PENDING, model=RedriveDocument
+        ),
         **problems(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.UNAUTHORIZED,
-            HTTPStatus.FORBIDDEN,
+            *READ_ERRORS,
             HTTPStatus.NOT_FOUND,
             HTTPStatus.CONFLICT,
             HTTPStatus.TOO_MANY_REQUESTS,
-            HTTPStatus.SERVICE_UNAVAILABLE,
         ),
     },
     "tags": ["operators"],

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from api.bodies import JSON
 from api.candidates import BareRoute, refuse_parameters
 from api.cursors import Cursors
+from api.database import Database
 from api.dead_letter_docs import LIST, REDRIVE
 from api.gate import Admission
 from api.headers import wait_preferred_s
@@ -44,6 +45,7 @@ def add_dead_letter_routes(
     app: FastAPI,
     *,
     base_path: str,
+    database: Database,
     desk: DeadLetterDesk,
     cursors: Cursors,
     admit: Admission,
@@ -55,6 +57,7 @@ def add_dead_letter_routes(
         """The queue, oldest first: what no result could answer, and what became of it."""
         await admit(request)
         query = _query(request)
+        await database.demand_answer()
         try:
             found = await desk.page(_wanted(query, cursors))
         except DeskAway as away:
@@ -75,6 +78,7 @@ def add_dead_letter_routes(
         principal = await admit_redrive(request)
         letter_id, again = _letter_id(request), _again(request)
         preferred = wait_preferred_s(request.headers.getlist("prefer"))
+        await database.demand_answer()
         try:
             ended = await desk.redrive(
                 letter_id,

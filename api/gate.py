@@ -25,8 +25,12 @@ Admission = Callable[[Request], Awaitable[Principal]]
 BEARER = "Bearer"
 
 
-def admission(verifier: TokenVerifier, scope: Scope) -> Admission:
-    """What a route that needs `scope` asks first; also a FastAPI dependency."""
+LOOKING_BACK: tuple[Scope, ...] = ("candidates:read", "audit:read")
+"""Who may read what became of candidates: who may read them, and auditors, who may do no more."""
+
+
+def admission(verifier: TokenVerifier, *scopes: Scope) -> Admission:
+    """What a route that needs one of `scopes` asks first; also a FastAPI dependency."""
 
     async def admit(request: Request) -> Principal:
         try:
@@ -35,13 +39,13 @@ def admission(verifier: TokenVerifier, scope: Scope) -> Admission:
             raise _unauthenticated(str(error), f'{BEARER} error="invalid_token"') from error
         except KeysAway as error:
             raise unavailable("Tokens cannot be checked now.") from error
-        if scope not in principal.scopes:
+        if principal.scopes.isdisjoint(scopes):
             raise Problem(
                 HTTPStatus.FORBIDDEN,
                 "missing_scope",
-                f"The token needs the scope {scope}.",
+                f"The token needs the scope {' or '.join(scopes)}.",
                 headers={
-                    "www-authenticate": f'{BEARER} error="insufficient_scope", scope="{scope}"'
+                    "www-authenticate": f'{BEARER} error="insufficient_scope", scope="{scopes[0]}"'
                 },
             )
         return principal

@@ -12,6 +12,7 @@ _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 _STRONG_TAG = re.compile(r'(?<!W/)("[^"]*")')
 _VERSION_TAG = re.compile(r'"([1-9][0-9]{0,17})"')
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 _REQUEST_ID = re.compile(rf"[A-Za-z0-9._~:/+=@-]{{1,{REQUEST_ID_CHARACTERS_MAX}}}")
 
 
@@ -92,6 +93,24 @@ def wait_preferred_s(fields: Sequence[str]) -> int | None:
         if name.strip().lower() == "wait" and seconds.isascii() and seconds.isdigit():
             return min(int(seconds[:9]), WAIT_S_MAX)
     return None
+
+
+def quality(fields: Sequence[str], media_type: str) -> float:
+    """How much `Accept` wants this media type, 0 to 1 (RFC 9110 12.5.1); without the field, 1.
+
+    The most specific range counts; parameters other than `q`, and what is malformed, do not.
+    """
+    listed = ",".join(fields)
+    if not listed.strip():
+        return 1.0
+    weights: dict[str, float] = {}
+    for each in listed.split(","):
+        wanted, *parameters = (part.strip().lower() for part in each.split(";"))
+        weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        if _WEIGHT.fullmatch(weight):
+            weights[wanted] = float(weight)
+    ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
+    return next((weights[each] for each in ranges if each in weights), 0.0)
 
 
 def valid_request_id(text: str) -> bool:

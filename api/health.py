@@ -12,8 +12,9 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 
 from api.database import Database, DatabaseAway, SchemaMissing
+from api.examples import READY
 from api.metrics import MEDIA_TYPE, Metrics
-from api.openapi import problems
+from api.openapi import answer, problems
 from api.problems import unavailable
 from api.queries import Readiness, read_readiness
 from api.schemas import HealthDocument
@@ -33,8 +34,14 @@ def add_health_routes(
     kafka_away: Callable[[], bool],
 ) -> None:
     """The four, without a base path."""
+    ready = {200: answer("Ready", READY), **problems(HTTPStatus.SERVICE_UNAVAILABLE)}
 
-    @app.get("/livez", response_model=HealthDocument, tags=["health"])
+    @app.get(
+        "/livez",
+        response_model=HealthDocument,
+        responses={200: answer("Alive", {"status": OK, "checks": {}})},
+        tags=["health"],
+    )
     async def livez() -> Response:
         """The process is alive."""
         return _healthy({})
@@ -42,7 +49,7 @@ def add_health_routes(
     @app.get(
         "/readyz",
         response_model=HealthDocument,
-        responses=problems(HTTPStatus.SERVICE_UNAVAILABLE),
+        responses=ready,
         tags=["health"],
     )
     async def readyz() -> Response:
@@ -63,7 +70,7 @@ def add_health_routes(
         readyz,
         name="healthz",
         response_model=HealthDocument,
-        responses=problems(HTTPStatus.SERVICE_UNAVAILABLE),
+        responses=ready,
         tags=["health"],
     )
 

@@ -7,7 +7,7 @@ TICK_S = 0.02  # between two looks at everything waited for: a tenth of a human'
 STREAMS_MAX = 500  # of server-sent events in one process; each costs a coroutine and a socket
 STREAM_TICK_S = 0.5  # between two looks at an operation: a chunk takes some 40 ms
 STREAM_BEAT_S = 15.0  # of silence: most proxies cut after 60
-STREAM_S_MAX = 900.0  # then the client comes back, perhaps to a younger process
+STREAM_S_MAX = 900.0  # then the client comes back with its token, perhaps to a younger process
 
 OPERATIONS_PAGE_MAX = 200  # as for candidates, CONTRACT.md 6
 OPERATIONS_PAGE = 50
@@ -20,6 +20,9 @@ CONNECTIONS_MAX = (
 )
 ACQUIRE_S_MAX = 1.0  # for a free connection, connecting included; then it is overload or outage
 STATEMENT_S_MAX = 2.0  # point reads take a millisecond
+PATIENCE_S = 0.5  # then a look tells whether the server is slow or frozen: lists take 0.1 at most
+LOOK_S_MAX = 0.5  # for a new connection, which takes 10 ms: a guess at a server under full load
+LETTERS_S_MAX = 5.0  # for each statement about dead letters: a guess at a long queue's page
 RETRY_AFTER_S = 1
 
 TOKEN_CHARACTERS_MAX = 8192  # the header space that common servers give; real ones have 1 to 2 KB
@@ -68,7 +71,5 @@ QUERY_CHARACTERS_MAX = 254  # of `q`: the longest e-mail address
 CURSOR_CHARACTERS_MAX = 4096  # a folded name of 200 characters, escaped and sealed, has 1700
 
 CHANGES_PAGE_ROWS = 100  # of a stream or a page without a limit: 1.7 MiB at the worst
-CHANGES_STREAM_S_MAX = 900.0  # then the client comes back with its token and `Last-Event-ID`
-CHANGES_BEAT_S = 15.0  # of a silent stream: proxies give a silent answer a minute
 CHANGES_WAITS_MAX = 2000  # waiting for changes in one process: a few KB each
 JOURNAL_SURE_DAYS = 1  # a cursor this young cannot be older than the journal, kept for months

@@ -22,7 +22,7 @@ OTHER = "other"  # no route, or none of the contract's
 
 _ADDED = "gulf-funnel.headers"
 
-_SECURITY_HEADERS = (
+SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -67,14 +67,14 @@ class Observe:
             self._log.exception(
                 "a request failed",
                 action="http_request_failed",
-                route=_route(scope),
+                route=route_of(scope),
                 request_id=answer.request_id,
             )
             if answer.status is not None:
                 raise  # too late to say so: the server breaks the connection
             await internal_error().response()(scope, receive, answer.send)
         finally:
-            self._note(method, _route(scope), answer, time.perf_counter() - started)
+            self._note(method, route_of(scope), answer, time.perf_counter() - started)
 
     def _request_id(self, scope: Scope) -> str:
         """The client's if it may be echoed, else one of ours: a process's name and a number."""
@@ -109,10 +109,10 @@ class _Answer:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = int(message["status"])
             message["headers"] = [
                 *message["headers"],
-                *_SECURITY_HEADERS,
+                *SECURITY_HEADERS,
                 (b"content-security-policy", _policy(self._scope)),
                 (b"x-request-id", self.request_id.encode()),
                 *self._told(message["headers"]),
@@ -134,5 +134,6 @@ def _policy(scope: Scope) -> bytes:
     return _DOCS_POLICY if scope["path"].startswith("/docs") else _POLICY
 
 
-def _route(scope: Scope) -> str:
+def route_of(scope: Scope) -> str:
+    """The template of the route that answers; `OTHER` before or without one."""
     return getattr(scope.get("route"), "path_format", None) or OTHER

@@ -5,8 +5,10 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
+from api.examples import PROBLEMS
 from api.gate import Scope
 from api.problems import MEDIA_TYPE
 
@@ -38,6 +40,34 @@ _PROBLEM = {
     },
 }
 
+DESCRIPTION = """\
+Every `GET` answers `HEAD` as well, with the same status and header fields.
+Every error is a problem (RFC 9457). Times are UTC. Every answer has an `X-Request-Id`.
+A write is a command: sent again with the same `Idempotency-Key` it has one effect."""
+
+READ_ERRORS = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+
+_FIELDS: Mapping[HTTPStatus, Mapping[str, str]] = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+    HTTPStatus.FORBIDDEN: {
+        "WWW-Authenticate": 'Bearer error="insufficient_scope", scope="candidates:write"'
+    },
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {"Accept": "application/json"},
+    HTTPStatus.TOO_MANY_REQUESTS: {
+        "Retry-After": "1200",
+        "RateLimit": '"writes";r=0;t=1200',
+        "RateLimit-Policy": '"writes";q=100;w=3600',
+    },
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},
+}
+"""Header fields that come with a problem, by an example of each."""
+
 
 class DocumentedApi(FastAPI):
     """FastAPI whose document has our parts too."""
@@ -50,21 +80,48 @@ class DocumentedApi(FastAPI):
         components["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
         }
+        self._show_nulls(document)
         return document
 
+    def _show_nulls(self, document: dict[str, Any]) -> None:
+        """The answers' examples once more: FastAPI leaves out what is null."""
+        for route in self.routes:
+            if isinstance(route, APIRoute) and route.include_in_schema:
+                for method in route.methods or ():
+                    told = document["paths"][route.path_format][method.lower()]["responses"]
+                    for status, answered in route.responses.items():
+                        for media_type, content in answered.get("content", {}).items():
+                            if "example" in content:
+                                shown = told[str(status)]["content"][media_type]
+                                shown["example"] = content["example"]
 
-def needs(scope: Scope) -> dict[str, Any]:
-    """An operation's `security`."""
-    return {"security": [{"bearer": [scope]}]}
+
+def needs(*scopes: Scope) -> dict[str, Any]:
+    """An operation's `security`: one of these."""
+    return {"security": [{"bearer": [scope]} for scope in scopes]}
 
 
 def problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """An operation's `responses` that are problems; `default` is any other."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     listed: dict[int | str, dict[str, Any]] = {
-        status.value: {"description": status.phrase, "content": content} for status in statuses
+        status.value: _problem(status, status.phrase) for status in statuses
     }
-    return listed | {"default": {"description": "Any other error", "content": content}}
+    return listed | {"default": _problem(HTTPStatus.METHOD_NOT_ALLOWED, "Any other error")}
+
+
+def _problem(status: HTTPStatus, description: str) -> dict[str, Any]:
+    shown = {
+        "schema": {"$ref": "#/components/schemas/Problem"},
+        "example": PROBLEMS[status].document(),
+    }
+    fields = {name: header("", example=each) for name, each in _FIELDS.get(status, {}).items()}
+    return {"description": description, "headers": fields, "content": {MEDIA_TYPE: shown}}
+
+
+def answer(description: str, example: Any, **more: Any) -> dict[str, Any]:
+    """One of an operation's `responses`, in JSON; `more` are its `headers` or `model`."""
+    content = {"application/json": {"example": example}}
+    return {"description": description, "content": content} | more
 
 
 def inlined(model: Any) -> dict[str, Any]:
@@ -107,3 +164,11 @@ def parameter(
 def header(description: str, *, example: str) -> Mapping[str, Any]:
     """A response's header field."""
     return {"description": description, "schema": {"type": "string"}, "example": example}
+
+
+LINK = {
+    "Link": header(
+        'RFC 8288: `rel="next"`',
+        example='</api/gulf-funnel/candidates?status=new&cursor=…>; rel="next"',
+    )
+}

@@ -3,14 +3,30 @@
 from http import HTTPStatus
 from typing import Any
 
+from api import examples
+from api.beginnings import BEGINNING
 from api.bodies import JSON
+from api.event_stream import EventStream
+from api.gate import LOOKING_BACK
 from api.limits import ITEMS_PAGE_MAX, PAGE_ROWS, PAGE_ROWS_MAX
-from api.openapi import UUID_SCHEMA, body, header, inlined, needs, parameter, problems
+from api.openapi import (
+    LINK,
+    READ_ERRORS,
+    UUID_SCHEMA,
+    answer,
+    body,
+    header,
+    inlined,
+    needs,
+    parameter,
+    problems,
+)
 from api.operation_schemas import (
     BulkAnswer,
     OperationDocument,
     OperationItemsPage,
     OperationsPage,
+    PendingOperationDocument,
 )
 from api.schemas import CommandDocument
 from api.write_docs import (
@@ -28,12 +44,7 @@ _COMMAND = inlined(BulkUpdateCandidates)["properties"]
 _IDS = [f"0193b1c0-0000-7000-8000-0000000000c{n}" for n in (1, 2)]
 _ID = parameter("operation_id", "path", UUID_SCHEMA)
 _CURSOR = parameter("cursor", "query", {"type": "string"}, "`next_cursor` of the page before.")
-_READ_ERRORS = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-)
+_RETRY_AFTER = {"Retry-After": header("Seconds", example="1")}
 _LOCATION = {
     "Location": header("The operation", example="/api/gulf-funnel/bulk-operations/…")
 } | WRITE_ANSWER_HEADERS
@@ -41,12 +52,15 @@ _LOCATION = {
 BULK_UPDATE: dict[str, Any] = {
     "response_model": BulkAnswer,
     "responses": {
-        200: {"description": "Every candidate was decided", "headers": WRITE_ANSWER_HEADERS},
-        202: {
-            "model": BulkAnswer,
-            "description": "Taken on as an operation, or not settled in time",
-            "headers": _LOCATION,
-        },
+        200: answer(
+            "Every candidate was decided", examples.BULK_DECIDED, headers=WRITE_ANSWER_HEADERS
+        ),
+        202: answer(
+            "Taken on as an operation, or not settled in time: Location tells later",
+            examples.BULK_TAKEN_ON,
+            model=BulkAnswer,
+            headers=_LOCATION | _RETRY_AFTER,
+        ),
         **problems(*WRITE_ERRORS, *BODY_ERRORS),
     },
     "tags": ["bulk operations"],
@@ -88,7 +102,14 @@ BULK_UPDATE: dict[str, Any] = {
 }
 LIST: dict[str, Any] = {
     "response_model": OperationsPage,
-    "responses": problems(*_READ_ERRORS),
+    "responses": {
+        200: answer(
+            "A page of operations, newest first",
+            {"items": [examples.OPERATION], "next_cursor": "kV3q…"},
+            headers=LINK,
+        ),
+        **problems(*READ_ERRORS),
+    },
     "tags": ["bulk operations"],
     "openapi_extra": {
         "parameters": [
@@ -109,18 +130,43 @@ LIST: dict[str, Any] = {
             ),
             _CURSOR,
         ],
-        **needs("candidates:read"),
+        **needs(*LOOKING_BACK),
     },
 }
 OPERATION: dict[str, Any] = {
     "response_model": OperationDocument,
-    "responses": problems(*_READ_ERRORS, HTTPStatus.NOT_FOUND),
+    "responses": {
+        200: answer("The operation as it is now", examples.OPERATION),
+        202: answer(
+            "The lane has not come to its command yet",
+            examples.OPERATION_PENDING,
+            model=PendingOperationDocument,
+            headers=_RETRY_AFTER,
+        ),
+        **problems(*READ_ERRORS, HTTPStatus.NOT_FOUND),
+    },
     "tags": ["bulk operations"],
-    "openapi_extra": {"parameters": [_ID], **needs("candidates:read")},
+    "openapi_extra": {
+        "parameters": [
+            _ID,
+            *(
+                parameter(name, "query", {"type": "string"}, "As `Location` of a 202 has it.")
+                for name in BEGINNING
+            ),
+        ],
+        **needs(*LOOKING_BACK),
+    },
 }
 ITEMS: dict[str, Any] = {
     "response_model": OperationItemsPage,
-    "responses": problems(*_READ_ERRORS, HTTPStatus.NOT_FOUND),
+    "responses": {
+        200: answer(
+            "A page of items, in the operation's order",
+            {"items": [examples.ITEM], "next_cursor": None},
+            headers=LINK,
+        ),
+        **problems(*READ_ERRORS, HTTPStatus.NOT_FOUND),
+    },
     "tags": ["bulk operations"],
     "openapi_extra": {
         "parameters": [
@@ -138,20 +184,37 @@ ITEMS: dict[str, Any] = {
             ),
             _CURSOR,
         ],
-        **needs("candidates:read"),
+        **needs(*LOOKING_BACK),
     },
 }
 EVENTS: dict[str, Any] = {
+    "status_code": 200,
+    "response_class": EventStream,
     "responses": {
         200: {
             "description": "`progress` and at the end `completed`, each with the operation as data",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {
+                EventStream.media_type: {
+                    "schema": {"type": "string"},
+                    "example": "id: 2026-11-25T09:30:02.400000Z\nevent: progress\ndata: {…}\n\n",
+                }
+            },
         },
-        **problems(*_READ_ERRORS, HTTPStatus.NOT_FOUND),
+        204: {"description": "`Last-Event-ID` is that of `completed`: nothing more will come"},
+        **problems(*READ_ERRORS, HTTPStatus.NOT_FOUND),
     },
     "tags": ["bulk operations"],
-    "openapi_extra": {"parameters": [_ID], **needs("candidates:read")},
-}
+    "openapi_extra": {
+        "parameters": [
+            _ID,
+            parameter(
+                "Last-Event-ID", "header", {"type": "string"}, "Of the last event that was seen.",
+                example="2026-11-25T09:30:02.400000Z",
+            ),
+        ],
+        **needs(*LOOKING_BACK),
+    },
+}  # fmt: skip
 
 
 def _steer(description: str, **responses: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +222,9 @@ def _steer(description: str, **responses: dict[str, Any]) -> dict[str, Any]:
         "description": description,
         "response_model": OperationDocument,
         "responses": {
-            200: {"description": "The operation as it is now", "headers": WRITE_ANSWER_HEADERS},
+            200: answer(
+                "The operation as it is now", examples.OPERATION, headers=WRITE_ANSWER_HEADERS
+            ),
             202: responses.get("accepted", PENDING[202]),
             **problems(*WRITE_ERRORS, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
         },
@@ -177,10 +242,11 @@ STEER: dict[str, dict[str, Any]] = {
     "cancel": _steer("End an operation; what was done stays done and is counted."),
     "retry-failed": _steer(
         "Try the failed items of an ended operation again, as a new one with fresh versions.",
-        accepted={
-            "model": OperationDocument | CommandDocument,
-            "description": "The new operation; or the command was not settled in time",
-            "headers": _LOCATION,
-        },
+        accepted=answer(
+            "The new operation; or the command was not settled in time",
+            examples.OPERATION,
+            model=OperationDocument | CommandDocument,
+            headers=_LOCATION,
+        ),
     ),
 }

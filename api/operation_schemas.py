@@ -47,6 +47,16 @@ class OperationDocument(TypedDict):
     completed_at: str | None
 
 
+class PendingOperationDocument(TypedDict):
+    """An operation whose command's turn has not come; `lag`: records until it has."""
+
+    organization_id: str
+    operation_id: str
+    command_id: str
+    status: Literal["pending"]
+    lag: int
+
+
 class OperationsPage(TypedDict):
     """Operations, newest first."""
 

@@ -34,13 +34,14 @@ def past_of(database: Database) -> Past:
         try:
             return await read_past(database, *key, version=version, as_of=as_of)
         except NoLongerKept as gone:
-            raise Problem(
-                HTTPStatus.GONE,
-                "no_longer_kept",
-                "The journal does not reach back that far.",
-            ) from gone
+            raise no_longer_kept() from gone
 
     return past
+
+
+def no_longer_kept() -> Problem:
+    """410: it was, and nothing tells any more what it was."""
+    return Problem(HTTPStatus.GONE, "no_longer_kept", "The journal does not reach back that far.")
 
 
 def _asked(request: Request) -> tuple[int | None, datetime | None]:

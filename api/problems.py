@@ -65,9 +65,9 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         self.extension = dict(extension or {})
 
-    def response(self) -> Response:
-        """As `application/problem+json`."""
-        document = {
+    def document(self) -> dict[str, Any]:
+        """What the client reads."""
+        return {
             "type": TYPE_URI + self.code,
             "title": self.status.phrase,
             "status": self.status.value,
@@ -76,8 +76,11 @@ class Problem(Exception):
             "errors": [error._asdict() for error in self.errors],
             **self.extension,
         }
+
+    def response(self) -> Response:
+        """As `application/problem+json`."""
         return Response(
-            orjson.dumps(document), self.status.value, self.headers, media_type=MEDIA_TYPE
+            orjson.dumps(self.document()), self.status.value, self.headers, media_type=MEDIA_TYPE
         )
 
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import orjson
+from starlette.requests import Request
 from starlette.responses import Response
 
 from api.coalesce import Coalesced
@@ -75,6 +76,11 @@ class ProgressStreams:
                 return await self._ending.wait()
         except TimeoutError:
             return False
+
+
+def told_before(request: Request, operation: Operation) -> bool:
+    """Whether the client comes back with this event as the last that it has seen."""
+    return bool(request.headers.get("last-event-id") == operation["updated_at"])
 
 
 def _event(operation: Operation) -> bytes:

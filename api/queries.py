@@ -12,7 +12,7 @@ from api.database import Database, statement
 from contract.journal import COLUMNS, JournalRow
 from contract.state import candidate_state
 from domain.candidate import CandidateState
-from domain.identity import Identity, identity_prefix
+from domain.identity import Identity, identity_range
 
 _CANDIDATES = statement("candidates")
 _COMMANDS = statement("commands")
@@ -109,8 +109,7 @@ def _identities(key: CommandKey) -> tuple[str, str]:
     if key.source is not None:
         identity = Identity(key.organization_id, key.source, key.command_id).key
         return identity, identity
-    prefix = identity_prefix(key.organization_id, key.command_id)
-    return prefix + "0" * 16, prefix + "f" * 16
+    return identity_range(key.organization_id, key.command_id)
 
 
 def _status(key: CommandKey, row: asyncpg.Record) -> CommandStatus:

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
+from api.gate import LOOKING_BACK
 from api.limits import (
     ATTRIBUTE_CHARACTERS_MAX,
     ATTRIBUTES_ASKED_MAX,
@@ -13,31 +14,26 @@ from api.limits import (
     QUERY_CHARACTERS_MAX,
     TAGS_ASKED_MAX,
 )
-from api.openapi import UUID_SCHEMA, header, inlined, needs, parameter, problems
+from api.openapi import (
+    LINK,
+    READ_ERRORS,
+    UUID_SCHEMA,
+    answer,
+    header,
+    inlined,
+    needs,
+    parameter,
+    problems,
+)
 from api.schemas import CandidatesDocument, ChangesDocument, HistoryDocument
 from domain.candidate import CandidateState
 from domain.fields import Stage, Status
 from domain.limits import NUMBER_MAX, RATING_MAX, SOURCE_CHARACTERS_MAX, TAG_CHARACTERS_MAX
 
 _NO_NUL = r"^[^\x00]*$"
-_READ_ERRORS = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN,
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-)
 _TIME = {"type": "string", "format": "date-time"}
 _RATING = {"type": "integer", "minimum": 0, "maximum": RATING_MAX}
-_LINK = {
-    "Link": header(
-        'RFC 8288: `rel="next"`',
-        example='</api/gulf-funnel/candidates?status=new&cursor=…>; rel="next"',
-    )
-}
-_CANDIDATE_EXAMPLE = {
+CANDIDATE_EXAMPLE = {
     "organization_id": "0193b1c0-0000-7000-8000-00000000000a",
     "candidate_id": "0193b1c0-0000-7000-8000-0000000000c1",
     "first_name": "Zoë",
@@ -72,7 +68,7 @@ _CHANGE_EXAMPLE = {
         "version": 7,
         "previous_version": 6,
         "changed": {"rating": {"from": 3, "to": 4}},
-        "state": _CANDIDATE_EXAMPLE,
+        "state": CANDIDATE_EXAMPLE,
         "actor": "ada",
         "command_id": "order-17",
         "command_source": "/upstream",
@@ -109,19 +105,21 @@ def _cursor(name: str, description: str) -> dict[str, Any]:
     return parameter(name, "query", schema, description)
 
 
-def _ok(example: Any, description: str, **headers: Any) -> dict[str, Any]:
-    content = {"application/json": {"example": example}}
-    return {"description": description, "content": content, "headers": headers}
-
-
 GET_CANDIDATE: dict[str, Any] = {
     "response_model": CandidateState,
     "responses": {
-        200: _ok(
-            _CANDIDATE_EXAMPLE, "The candidate", ETag=header("The version, quoted", example='"7"')
+        200: answer(
+            "The candidate",
+            CANDIDATE_EXAMPLE,
+            headers={"ETag": header("The version, quoted", example='"7"')},
         ),
         304: {"description": "Still the version that the client has"},
-        **problems(*_READ_ERRORS, HTTPStatus.GONE, HTTPStatus.PRECONDITION_FAILED),
+        **problems(
+            *READ_ERRORS,
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.GONE,
+            HTTPStatus.PRECONDITION_FAILED,
+        ),
     },
     "tags": ["candidates"],
     "openapi_extra": {
@@ -144,17 +142,19 @@ GET_CANDIDATE: dict[str, Any] = {
             parameter("If-None-Match", "header", {"type": "string"}, "304 if it is one of these."),
             parameter("If-Match", "header", {"type": "string"}, "412 if it is none of these."),
         ],
-        **needs("candidates:read"),
+        **needs(*LOOKING_BACK),
     },
 }
 
 LIST: dict[str, Any] = {
     "response_model": CandidatesDocument,
     "responses": {
-        200: _ok(
-            {"items": [_CANDIDATE_EXAMPLE], "next_cursor": "kV3q…"}, "A page of candidates", **_LINK
+        200: answer(
+            "A page of candidates",
+            {"items": [CANDIDATE_EXAMPLE], "next_cursor": "kV3q…"},
+            headers=LINK,
         ),
-        **problems(*_READ_ERRORS),
+        **problems(*READ_ERRORS),
     },
     "tags": ["candidates"],
     "openapi_extra": {
@@ -215,8 +215,8 @@ LIST: dict[str, Any] = {
 HISTORY: dict[str, Any] = {
     "response_model": HistoryDocument,
     "responses": {
-        200: _ok(_HISTORY_EXAMPLE, "A page of versions, newest first", **_LINK),
-        **problems(*_READ_ERRORS),
+        200: answer("A page of versions, newest first", _HISTORY_EXAMPLE, headers=LINK),
+        **problems(*READ_ERRORS, HTTPStatus.NOT_FOUND),
     },
     "tags": ["candidates"],
     "openapi_extra": {
@@ -225,27 +225,27 @@ HISTORY: dict[str, Any] = {
             _limit(PAGE_ROWS, PAGE_ROWS_MAX),
             _cursor("cursor", "`next_cursor` of a page of the same candidate."),
         ],
-        **needs("candidates:read"),
+        **needs(*LOOKING_BACK),
     },
 }
 
-_CHANGES_OK = _ok(
-    {"items": [_CHANGE_EXAMPLE], "next_cursor": "kV3q…"},
+_CHANGES_OK = answer(
     "A page of events, oldest first; `next_cursor` is never null",
-    **_LINK,
-    **{"Preference-Applied": header("RFC 7240", example="wait=10")},
+    {"items": [_CHANGE_EXAMPLE], "next_cursor": "kV3q…"},
+    headers=LINK | {"Preference-Applied": header("RFC 7240", example="wait=10")},
 )
 _CHANGES_OK["content"]["text/event-stream"] = {
     "schema": {
         "type": "string",
         "description": "Events `id` (the cursor), `event` (the type), `data` (as an item of a"
         " page); comments in between while nothing happens.",
-    }
+    },
+    "example": "id: kV3q…\nevent: candidate.updated.v1\ndata: {…}\n\n",
 }
 
 CHANGES: dict[str, Any] = {
     "response_model": ChangesDocument,
-    "responses": {200: _CHANGES_OK, **problems(*_READ_ERRORS, HTTPStatus.GONE)},
+    "responses": {200: _CHANGES_OK, **problems(*READ_ERRORS, HTTPStatus.GONE)},
     "tags": ["changes"],
     "openapi_extra": {
         "parameters": [
@@ -262,6 +262,6 @@ CHANGES: dict[str, Any] = {
                 "Last-Event-ID", "header", {"type": "string"}, "Of a stream: the last event's id."
             ),
         ],
-        **needs("candidates:read"),
+        **needs(*LOOKING_BACK),
     },
 }

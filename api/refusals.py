@@ -8,6 +8,7 @@ import orjson
 
 from api.problems import Problem, invalid_request
 from contract.journal import JournalRow
+from domain.commands import CREATE
 from domain.field_errors import FieldError
 
 Places = Mapping[str, str]
@@ -22,7 +23,6 @@ _REFUSALS: Mapping[str, tuple[HTTPStatus, str]] = {
     "already_exists": (HTTPStatus.CONFLICT, "There is a candidate of this id."),
     "too_old": (HTTPStatus.BAD_REQUEST, "The Idempotency-Key is a UUIDv7 that is too old."),
     "too_many": (HTTPStatus.BAD_REQUEST, "The filter matches too many candidates."),
-    "erased": (HTTPStatus.GONE, "The candidate was erased."),
     "operation_closed": (HTTPStatus.CONFLICT, "The operation is over."),
     "not_allowed": (HTTPStatus.CONFLICT, "The state that it is in does not allow this."),
 }
@@ -44,9 +44,20 @@ def refusal(row: JournalRow, places: Places) -> Problem | None:
     if row.reason == "invalid":
         errors = [FieldError(**error) for error in details.get("errors", ())]
         return invalid_there(errors, places)
+    if row.reason == "erased":
+        return erased(row)
     status, detail = _REFUSALS[row.reason or ""]
     extension = {name: details[name] for name in _TOLD if name in details}
     return Problem(status, row.reason or "", detail, extension=extension)
+
+
+def erased(row: JournalRow) -> Problem:
+    """What an erased candidate is to this command: not there; to one that creates, in the way."""
+    if row.command_type == CREATE:
+        return Problem(
+            HTTPStatus.CONFLICT, "erased", "A candidate of this id was erased: it stays blocked."
+        )
+    return Problem(HTTPStatus.NOT_FOUND, "erased", "The candidate was erased.")
 
 
 def reused_key() -> Problem:

@@ -3,8 +3,10 @@
 from http import HTTPStatus
 from typing import Any
 
+from api import examples
 from api.bodies import JSON, MERGE_PATCH
-from api.openapi import UUID_SCHEMA, body, header, inlined, needs, parameter, problems
+from api.openapi import UUID_SCHEMA, answer, body, header, inlined, needs, parameter, problems
+from api.read_docs import CANDIDATE_EXAMPLE
 from api.schemas import CommandDocument
 from domain.candidate import CandidateState, Changes, NewCandidate
 from domain.limits import COMMAND_ID_CHARACTERS_MAX, ERASE_REASON_CHARACTERS_MAX
@@ -51,10 +53,11 @@ BODY_ERRORS = (
 )
 _ETAG = {"ETag": header("The version, quoted", example='"7"')}
 PENDING: dict[int | str, dict[str, Any]] = {
-    202: {
-        "model": CommandDocument,
-        "description": "Published, and not settled in time; Location tells later",
-        "headers": {
+    202: answer(
+        "Published, and not settled in time; Location tells later",
+        examples.PENDING,
+        model=CommandDocument,
+        headers={
             "Location": header(
                 "Its outcome",
                 example="/api/gulf-funnel/commands/order-17?source=…&position=3:1718",
@@ -62,13 +65,15 @@ PENDING: dict[int | str, dict[str, Any]] = {
             "Retry-After": header("Seconds", example="1"),
             **WRITE_ANSWER_HEADERS,
         },
-    }
+    )
 }
 
 PATCH: dict[str, Any] = {
     "response_model": CandidateState,
     "responses": {
-        200: {"description": "Changed, or so already", "headers": _ETAG | WRITE_ANSWER_HEADERS},
+        200: answer(
+            "Changed, or so already", CANDIDATE_EXAMPLE, headers=_ETAG | WRITE_ANSWER_HEADERS
+        ),
         **PENDING,
         **problems(
             *WRITE_ERRORS,
@@ -115,12 +120,13 @@ CREATE: dict[str, Any] = {
     "status_code": 201,
     "response_model": CandidateState,
     "responses": {
-        201: {
-            "description": "Created",
-            "headers": _ETAG
+        201: answer(
+            "Created",
+            CANDIDATE_EXAMPLE | {"version": 1},
+            headers=_ETAG
             | {"Location": header("The candidate", example="/api/gulf-funnel/candidates/…")}
             | WRITE_ANSWER_HEADERS,
-        },
+        ),
         **PENDING,
         **problems(*WRITE_ERRORS, *BODY_ERRORS, HTTPStatus.CONFLICT, HTTPStatus.GONE),
     },
@@ -146,7 +152,7 @@ ERASE: dict[str, Any] = {
     "response_model": CommandDocument,
     "responses": {
         202: PENDING[202] | {"description": "Taken on, or not settled in time"},
-        **problems(*WRITE_ERRORS, HTTPStatus.NOT_FOUND, HTTPStatus.GONE),
+        **problems(*WRITE_ERRORS, HTTPStatus.NOT_FOUND),
     },
     "tags": ["candidates"],
     "openapi_extra": {

@@ -152,12 +152,16 @@ class Writes:
 
     def location(self, written: Written) -> str:
         """The command as a resource; `position` is what makes it `pending` and not unknown."""
-        identity, position = written.asked.identity, written.position
-        asked = {"source": identity.source}
-        if position is not None:
-            asked["position"] = f"{position.lane}:{position.offset}"
-        command_id = quote(identity.command_id, safe="")
-        return f"{self._base_path}/commands/{command_id}?{urlencode(asked)}"
+        command_id = quote(written.asked.identity.command_id, safe="")
+        return f"{self._base_path}/commands/{command_id}?{urlencode(_tokens(written))}"
+
+    def operation_location(self, written: Written, operation_id: str) -> str:
+        """The operation that this command will begin, as a resource.
+
+        Until it has begun, its command is what tells `pending` from refused.
+        """
+        asked = {"command_id": written.asked.identity.command_id} | _tokens(written)
+        return f"{self._base_path}/bulk-operations/{operation_id}?{urlencode(asked)}"
 
     def _check(self, command_type: str, data: Mapping[str, Any], places: Places) -> None:
         try:
@@ -216,6 +220,14 @@ def command_source(deployment: str, user: str) -> str:
     """`ce_source` of a user's commands: scopes their keys, and names no person."""
     digest = blake2b(f"{deployment}\0{user}".encode(), digest_size=16)
     return f"/gulf-funnel/api/{digest.hexdigest()}"
+
+
+def _tokens(written: Written) -> dict[str, str]:
+    """What the address of a command tells beside its id."""
+    tokens, position = {"source": written.asked.identity.source}, written.position
+    if position is not None:
+        tokens["position"] = f"{position.lane}:{position.offset}"
+    return tokens
 
 
 def _key(asked: Asked, position: Position | None) -> CommandKey:

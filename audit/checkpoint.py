@@ -12,6 +12,7 @@ import asyncpg
 
 from audit.chain import append_link, chain_head
 from audit.sqlfiles import statement
+from contract.lanes import Hook
 from domain.limits import RETENTION_TRIES_MAX
 
 _BEGIN = statement("begin_checkpoint")
@@ -36,6 +37,7 @@ async def write_checkpoint(
     partition: str,
     starts_at: datetime,
     cut_at: datetime,
+    hook: Hook,
 ) -> None:
     """The lane's state at `cut_at`, the end of its oldest partition, unless it is there already.
 
@@ -43,24 +45,29 @@ async def write_checkpoint(
         SealerBusy: a sealer was in the way for long.
     """
     await connection.execute(_BEGIN, lane, starts_at, cut_at, partition)
-    if await connection.fetchrow(_OPEN, lane, cut_at) is None:  # no rows of the lane, or done
-        return
-    await connection.execute(_WRITE, lane, starts_at, cut_at)
+    hook("after_checkpoint_begin")
     for _ in range(RETENTION_TRIES_MAX):
-        if await _seal(connection, lane, cut_at):
+        if await _write(connection, lane, starts_at, cut_at, hook):
+            hook("after_checkpoint")
             return
         await asyncio.sleep(_TRY_AGAIN_SECONDS)
     raise SealerBusy(f"lane {lane} is being sealed by another process")
 
 
-async def _seal(connection: asyncpg.Connection, lane: int, cut_at: datetime) -> bool:
-    """The cut as a link; erasures wait for so long. False if another sealer is at the lane."""
+async def _write(
+    connection: asyncpg.Connection, lane: int, starts_at: datetime, cut_at: datetime, hook: Hook
+) -> bool:
+    """The states and the cut as a link; erasures are put off for so long, so that none misses a
+    state that is not committed yet. False if a sealer, or an erasure, is at the lane.
+    """
     async with connection.transaction():
         if not await connection.fetchval(_SEAL_LOCKS, lane):
             return False
         cut = await connection.fetchrow(_OPEN, lane, cut_at)
-        if cut is None:
+        if cut is None:  # no rows of the lane, or done
             return True
+        await connection.execute(_WRITE, lane, starts_at, cut_at)
+        hook("after_checkpoint_write")
         await connection.execute(_BLANK, lane)
         (found,) = await connection.fetch(_DIGEST, lane)
         await append_link(
@@ -75,4 +82,5 @@ async def _seal(connection: asyncpg.Connection, lane: int, cut_at: datetime) -> 
             digest=found["digest"],
         )
         await connection.execute(_END, lane, cut_at)
+        hook("after_checkpoint_link")
         return True

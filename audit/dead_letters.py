@@ -3,26 +3,19 @@
 Reads as the operators' role. What a record holds is shown by `audit.letter_text`, never here.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import asyncpg
 
-from audit.database import AuditRefused
+from audit.operators import Operators
 from audit.sqlfiles import statement
 from contract.dead_letters import DeadLetterId, was_erased
 from contract.record import SourceRecord, unpack
 
-ROLE = "funnel_operator"
 PAGE_LETTERS_MAX = 201
 """A page of the API, and one more that tells of the next; of 300 bytes each."""
-_ANSWER_SECONDS_MAX = 30.0
-
-Operators: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.Pool[asyncpg.Record]"
-"""Where the statements of operators run: see `open_operators`."""
 
 _PAGE = statement("dead_letters_page")
 _LETTER = statement("dead_letter")
@@ -99,39 +92,6 @@ class WholeLetter:
     redrives: tuple[dict[str, Any], ...]
 
 
-@asynccontextmanager
-async def open_operators(
-    database_url: str, *, connections_max: int = 2
-) -> AsyncIterator["asyncpg.Pool[asyncpg.Record]"]:
-    """Connections with the operators' rights, made when they are first used.
-
-    Raises:
-        AuditRefused: the role or a grant is missing.
-    """
-    pool = await asyncpg.create_pool(
-        database_url,
-        min_size=0,
-        max_size=connections_max,
-        timeout=10,
-        command_timeout=_ANSWER_SECONDS_MAX,
-        init=_read_json_as_bytes,
-        server_settings={
-            "role": ROLE,
-            "application_name": "funnel dead-letters",
-            "timezone": "UTC",
-            "jit": "off",
-        },
-    )
-    try:
-        yield pool
-    except asyncpg.InvalidParameterValueError as error:
-        raise AuditRefused(f"There is no role {ROLE}: run `funnel migrate up`.") from error
-    except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedTableError) as error:
-        raise AuditRefused(f"{error.args[0]}, as {ROLE}: run `funnel migrate up`.") from error
-    finally:
-        pool.terminate()
-
-
 async def read_page(
     operators: Operators, wanted: Filter, *, after: Place | None, letters_max: int
 ) -> list[Letter]:
@@ -195,9 +155,3 @@ def _letter(row: asyncpg.Record) -> Letter:
 
 def _text(value: Any) -> Any:
     return None if value is None else str(value)
-
-
-async def _read_json_as_bytes(connection: Any) -> None:
-    await connection.set_type_codec(
-        "json", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes
-    )

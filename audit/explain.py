@@ -15,7 +15,7 @@ from audit.event_places import Event, find_offsets
 from audit.outputs import Output
 from audit.sqlfiles import statement
 from contract.events import event_id
-from domain.identity import identity_prefix
+from domain.identity import identity_range
 
 CHANGES_LISTED_MAX = 100
 """Of an inline bulk operation; the rest is counted."""
@@ -50,11 +50,11 @@ async def explain(
     Args:
         command_source: only of the command with this `ce_source`.
     """
-    prefix = identity_prefix(str(organization_id), command_id)
+    lowest, highest = identity_range(str(organization_id), command_id)
     rows = await connection.fetch(
         _ARRIVALS,
-        UUID(prefix + "0" * 16),
-        UUID(prefix + "f" * 16),
+        UUID(lowest),
+        UUID(highest),
         organization_id,
         command_id,
     )

@@ -112,7 +112,7 @@ async def export(
         AuditRefused, RangeRefused, OSError: see `audit.database`, `audit.ranges`.
     """
     beside = manifest_path(path)
-    async with open_audit(database_url, name="funnel export") as connection:
+    async with open_audit(database_url, name="funnel export", walking=True) as connection:
         manifest = _begun(path, asked, resume=resume)
         if manifest is None:
             manifest = Manifest(asked.told(), await spans_of(connection, asked))

@@ -6,11 +6,14 @@ asked for; memory does not grow with the number of differences.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 LISTED_MAX = 100
 """Enough to see the pattern of a fault; the totals say how far it goes."""
+
+SET_APART = ("backlog", "compacted", "expired", "behind_the_cut")
+"""What is no difference, and is told beside them."""
 
 Check = Literal[
     "state", "versions", "sequences", "journal", "identities", "operations", "output", "export",
@@ -42,6 +45,7 @@ class Findings:
         backlog: results that are settled and not yet published.
         compacted: changes that compaction has removed, as it may.
         expired: results and dead letters that retention has removed, as it may.
+        behind_the_cut: records of the output whose months of the journal were dropped.
     """
 
     listed: list[Difference] = field(default_factory=list)
@@ -50,6 +54,7 @@ class Findings:
     backlog: int = 0
     compacted: int = 0
     expired: int = 0
+    behind_the_cut: int = 0
 
     @property
     def total(self) -> int:
@@ -60,6 +65,33 @@ class Findings:
     def full(self) -> bool:
         """Are further differences only counted?"""
         return len(self.listed) >= LISTED_MAX
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "Findings":
+        """As they were told."""
+        return cls(
+            listed=[Difference(**each) for each in told["listed"]],
+            totals=Counter(told["totals"]),
+            rows=Counter(told["rows"]),
+            **{name: told.get(name, 0) for name in SET_APART},
+        )
+
+    def told(self) -> dict[str, Any]:
+        """All of them in JSON's types."""
+        return {
+            "listed": [asdict(each) for each in self.listed],
+            "totals": dict(self.totals),
+            "rows": dict(self.rows),
+            **{name: getattr(self, name) for name in SET_APART},
+        }
+
+    def merge(self, part: "Findings") -> None:
+        """All that a part of the run has found."""
+        self.listed += part.listed[: LISTED_MAX - len(self.listed)]
+        self.totals += part.totals
+        self.rows += part.rows
+        for name in SET_APART:
+            setattr(self, name, getattr(self, name) + getattr(part, name))
 
     def add(self, check: Check, where: str, *, expected: object, found: object) -> None:
         """One difference more."""

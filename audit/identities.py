@@ -2,48 +2,43 @@
 deduplication reaches."""
 
 from datetime import timedelta
-from itertools import pairwise
 from uuid import UUID
 
 import asyncpg
 
-from audit.bookmark import Side
-from audit.findings import Meter
+from audit.findings import Findings
 from audit.sqlfiles import statement
+from audit.walks import Step
 
 SLICE_ROWS = 500_000
-"""Some 40 MB of hash table in PostgreSQL, should it choose one. Identities are hashes, so equal
-slices of their range hold about equally many."""
+"""Rows of the index read at once: some tenths of a second."""
 
-_RANGE = 2**128
+_FIRST = UUID(int=0)
 _REPEATED = statement("repeated_identities")
 _SETTLED_AGAIN = statement("settled_again")
 
 
-async def check_identities(
-    connection: asyncpg.Connection,
-    side: Side,
-    meter: Meter,
-    *,
-    rows_total: int,
-    deduplication: timedelta,
-) -> None:
-    """Look for commands that were settled again within `deduplication`."""
-    slices_total, done = side.place("identities") or (rows_total // SLICE_ROWS + 1, 0)
-    bounds = [_RANGE * number // slices_total for number in range(slices_total + 1)]
-    for number, (first, end) in enumerate(pairwise(bounds)):
-        if number < done:
-            continue
-        repeated = await connection.fetch(_REPEATED, UUID(int=first), UUID(int=end - 1))
-        identities = [row["identity"] for row in repeated]
-        again = await connection.fetch(_SETTLED_AGAIN, identities, deduplication)
-        for row in again if identities else ():
-            side.findings.add(
+def identities_step(deduplication: timedelta) -> Step:
+    """Looks for commands that were settled again within `deduplication`."""
+
+    async def step(
+        connection: asyncpg.Connection, place: str | None, findings: Findings
+    ) -> str | None:
+        first = UUID(place or _FIRST.hex)
+        ((last, repeated, rows),) = await connection.fetch(_REPEATED, first, SLICE_ROWS)
+        again_from = None
+        if rows == SLICE_ROWS:  # another of the last one may follow
+            again_from = last if last != first else UUID(int=last.int + 1)
+            repeated = [each for each in repeated if each != again_from]
+        again = await connection.fetch(_SETTLED_AGAIN, repeated, deduplication)
+        for row in again if repeated else ():
+            findings.add(
                 "identities",
                 f"lane {row['lane']}, result {row['result_sequence']}",
                 expected=f"settled once, by lane {row['lane_before']}, "
                 f"result {row['result_before']}",
                 found="settled again",
             )
-        meter.advance(rows_total // slices_total)
-        side.reached("identities", (slices_total, number + 1))
+        return None if again_from is None else again_from.hex
+
+    return step

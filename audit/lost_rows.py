@@ -13,10 +13,19 @@ import orjson
 from audit.output_log import LogRecord
 from contract.dead_letters import redrive_of
 from contract.envelope import Undecodable, read_envelope
-from contract.events import DEAD_LETTERED, ERASED, REROUTED, SETTLED, EventBuilder
+from contract.events import (
+    COMPLETED,
+    DEAD_LETTERED,
+    ERASED,
+    PROGRESSED,
+    REPAIRED,
+    REROUTED,
+    SETTLED,
+    EventBuilder,
+)
 from contract.journal import JournalRow
 from contract.record import SourceRecord, pack
-from domain.commands import ERASE
+from domain.commands import BULK_TYPES, ERASE
 from domain.identity import Identity, command_digest
 from domain.limits import ACTOR_CHARACTERS_MAX
 
@@ -36,7 +45,6 @@ _TOLD_BY_COLUMNS = frozenset(
         "settled_at",
     }
 )
-_REBUILT_TYPES = ("candidate.create.v1", "candidate.update.v1", ERASE)
 _ERASED_DETAILS = ("accepted_at", "journal_rows", "operations", "dead_letters")
 _UNSETTLED_REASONS = ("too_old", "id_reused")
 
@@ -57,7 +65,8 @@ class Place(NamedTuple):
 class Told(NamedTuple):
     """What the topics tell of one unit: its result, the command, its change, its dead letter.
 
-    Of `candidate.erased.v1` there is only the one record: no command came with it.
+    Of `candidate.erased.v1` and `candidate.repaired.v1` there is only the one record: no command
+    came with it.
     """
 
     result: LogRecord
@@ -86,8 +95,17 @@ def lost_row(told: Told, place: Place, builder: EventBuilder) -> JournalRow:
         case type_ if type_ == ERASED:
             counts = {name: data.get(name) for name in _ERASED_DETAILS}
             row = row._replace(kind="erased", details=orjson.dumps(counts))
+        case type_ if type_ == REPAIRED:
+            row = row._replace(
+                kind="repair",
+                actor=data["actor"],
+                version=data["version"],
+                details=orjson.dumps({"fields": data["fields"]}),
+            )
         case other:
-            raise RecoverRefused(f"a result of type {other!r} cannot be rebuilt")
+            raise RecoverRefused(
+                f"this version knows no result of type {other!r}: use the one that wrote it"
+            )
     if row.kind in ("reroute", "dead_letter"):
         command = _command_of(told)
         row = row._replace(forward=pack(source_record(command)), actor=_actor(command))
@@ -95,21 +113,23 @@ def lost_row(told: Told, place: Place, builder: EventBuilder) -> JournalRow:
     return row
 
 
-def demand_rebuildable(result: LogRecord) -> None:
-    """A command that did something must be one whose whole effect the topics tell.
-
-    Raises:
-        RecoverRefused: it is about a bulk operation, which has tables of its own.
-    """
-    data = orjson.loads(result.value or b"{}")
-    event_type = (dict(result.headers).get("ce_type") or b"").decode()
-    if event_type in (REROUTED, DEAD_LETTERED, ERASED):
-        return
+def settled_again(result: LogRecord) -> bool:
+    """Is it of a bulk operation, which has tables that only settling it again can fill?"""
+    event_type, data = _told_by(result)
+    if event_type in (PROGRESSED, COMPLETED):
+        return True
     nothing_done = data.get("outcome") in ("rejected", "duplicate")
-    if event_type != SETTLED or not (nothing_done or data["command_type"] in _REBUILT_TYPES):
-        raise RecoverRefused(
-            f"{data.get('command_type') or event_type} cannot be rebuilt from the topics alone"
-        )
+    return event_type == SETTLED and data["command_type"] in BULK_TYPES and not nothing_done
+
+
+def repairs(result: LogRecord) -> bool:
+    """Does it tell of a row of a candidate that was made again what the journal says?"""
+    return _told_by(result)[0] == REPAIRED
+
+
+def _told_by(result: LogRecord) -> tuple[str, dict[str, Any]]:
+    event_type = (dict(result.headers).get("ce_type") or b"").decode()
+    return event_type, orjson.loads(result.value or b"{}")
 
 
 def source_record(record: LogRecord) -> SourceRecord:

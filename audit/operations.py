@@ -13,8 +13,8 @@ import orjson
 
 from audit.database import look
 from audit.findings import Findings
+from audit.keys import Key
 from audit.sqlfiles import statement
-from audit.states import Key
 from domain.outcomes import ITEM_OUTCOMES
 
 RANGE_ITEMS = 50_000
@@ -70,19 +70,20 @@ async def read_items(
     ]
 
 
-async def check_operations(connection: asyncpg.Connection, findings: Findings) -> None:
-    """Compare every operation with its items, its chunks and the journal."""
-    first = Key.of(0)
-    while True:
-        async with look(connection):
-            bound = await connection.fetchrow(_BOUND, *first, RANGE_ITEMS)
-            if bound is None:
-                return
-            last = Key(*bound)
-            for row in await connection.fetch(_RANGE, *first, *last):
-                findings.rows["operations"] += 1
-                _check(findings, row)
-        first = Key.of(last.number + 1)
+async def operations_step(
+    connection: asyncpg.Connection, place: str | None, findings: Findings
+) -> str | None:
+    """Compares every operation with its items, its chunks and the journal."""
+    first = Key.of(int(place or 0))
+    async with look(connection):
+        bound = await connection.fetchrow(_BOUND, *first, RANGE_ITEMS)
+        if bound is None:
+            return None
+        last = Key(*bound)
+        for row in await connection.fetch(_RANGE, *first, *last):
+            findings.rows["operations"] += 1
+            _check(findings, row)
+    return str(last.number + 1)
 
 
 def _check(findings: Findings, row: asyncpg.Record) -> None:
@@ -98,6 +99,10 @@ def _check(findings: Findings, row: asyncpg.Record) -> None:
         demand(f"items {outcome}", told, items)
     demand("distinct candidates", settled, row["distinct_total"])
     demand("items in chunks to be done", row["pending"], int(row["pending_total"]))
+    total = row["total"]
+    demand("the sum of ordinals", total * (total - 1) // 2, int(row["ordinals_sum"]))
+    demand("items that contradict themselves", 0, row["odd_total"])
+    demand("items at versions that never were", 0, row["unknown_total"])
     demand("changes in the journal", row["changes_told"], row["changes_total"])
 
 

@@ -2,7 +2,8 @@
 
 Of one lane, its journal rows and its three logs are merged by their numbers, so memory holds one
 page of rows and one fetch of each log, however long they are. What is newer than the lane's row
-was when the lane was begun is not looked at.
+was when the lane was begun is not looked at, and what lies behind the cut at which its journal
+begins is only counted: the months that could tell of it were dropped.
 """
 
 import struct
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from audit.bookmark import Side
+from audit.bookmark import Bookmark
 from audit.findings import Findings, Meter
 from audit.output_log import LogRecord, OutputLog, demand_topics, open_log
 from audit.sequences import Lane
@@ -32,6 +33,7 @@ PAGE_ROWS = 2000
 
 _LANE = statement("lane")
 _OUTPUT_ROWS = statement("output_rows")
+_OUTPUT_CUT = statement("output_cut")
 _SUPERSEDED = statement("superseded")
 _CONSUMERS_ALIVE = statement("consumers_alive")
 _UNBUILDABLE = (KeyError, TypeError, ValueError, AttributeError, struct.error)
@@ -77,7 +79,7 @@ async def check_outputs(
     connection: asyncpg.Connection,
     lanes: list[Lane],
     output: Output,
-    side: Side,
+    marks: Bookmark,
     meter: Meter,
 ) -> None:
     """Compare the logs of every lane with its journal.
@@ -89,11 +91,11 @@ async def check_outputs(
     if not lanes:  # no consumer has ever run
         return
     await demand_topics(output.kafka, list(output.numbering), partitions_total=len(lanes))
-    findings = side.findings
+    findings = marks.findings
     for number, lane in enumerate(lanes):
-        if number >= (side.place("outputs") or 0):
+        if number >= (marks.place("outputs") or 0):
             await _LaneOutput(connection, lane.lane, output, findings).compare(meter)
-            side.reached("outputs", number + 1)
+            marks.reached("outputs", number + 1)
     consumers_alive = await connection.fetchval(_CONSUMERS_ALIVE)
     if findings.backlog and not consumers_alive:
         findings.add(
@@ -134,7 +136,17 @@ class _LaneOutput:
                 for topic, header in self._output.numbering.items()
             }
             after = 0
-            while page := await self._page(after, lane.result_sequence):
+            while True:
+                page = await self._page(after, lane.result_sequence)
+                # Looked at behind the page: if no month went till now, none is missing in it.
+                cut = await self._cut()
+                if cut is not None and cut["result_sequence"] > after:
+                    after = cut["result_sequence"]
+                    for topic, behind in self._by_topic(cut):
+                        logs[topic].cut(behind)
+                    continue
+                if not page:
+                    break
                 after = page[-1].result_sequence
                 await self._compare_page(page, logs, lane)
                 meter.advance(len(page))
@@ -148,6 +160,15 @@ class _LaneOutput:
 
     async def _row(self) -> Lane:
         return Lane(*await self._connection.fetchrow(_LANE, self._lane) or ())
+
+    async def _cut(self) -> asyncpg.Record | None:
+        """The last numbers that were dropped with old months, None if none ever was."""
+        return await self._connection.fetchrow(_OUTPUT_CUT, self._lane)
+
+    def _by_topic(self, numbers: asyncpg.Record) -> Iterator[tuple[str, int]]:
+        yield self._output.topics.results, numbers["result_sequence"]
+        yield self._output.topics.changes, numbers["change_sequence"]
+        yield self._output.topics.dead_letters, numbers["source_offset"]
 
     async def _page(self, after: int, last: int) -> list[JournalRow]:
         rows = await self._connection.fetch(_OUTPUT_ROWS, self._lane, after, last, PAGE_ROWS)
@@ -239,6 +260,11 @@ class _Merge:
         self._findings = findings
         self._first: int | None = None
         self._last = -1
+        self._behind = -1
+
+    def cut(self, position: int) -> None:
+        """Of numbers up to this one the journal tells nothing any more."""
+        self._behind = position
 
     def tell(self, where: str, expected: str, found: str) -> None:
         """A difference in this log."""
@@ -264,7 +290,7 @@ class _Merge:
         while (actual := await self._log.peek()) is not None:
             self._log.take()
             if actual.position is None or not seen < actual.position <= newest:
-                self._tell_foreign(actual)
+                self._pass(actual)
 
     async def _next(self, position: int) -> LogRecord | None:
         """The record with this number, once all that does not belong before it is told."""
@@ -276,10 +302,16 @@ class _Merge:
                 self._first = position if self._first is None else self._first
                 self._last = position
                 return actual
-            self._tell_foreign(actual)
+            self._pass(actual)
         return None
 
-    def _tell_foreign(self, actual: LogRecord) -> None:
+    def _pass(self, actual: LogRecord) -> None:
+        """A record that the journal does not have: it lies behind the cut, or is a difference."""
+        if actual.position is not None and self._last < actual.position <= self._behind:
+            self._first = actual.position if self._first is None else self._first
+            self._last = actual.position
+            self._findings.behind_the_cut += 1
+            return
         if actual.position is None:
             found = "a record without a number"
         elif actual.position <= self._last:

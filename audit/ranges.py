@@ -22,11 +22,16 @@ PAGE_ROWS = 2000
 
 _BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 _INSTANT_BEHIND = statement("instant_behind")
+_RANGE_BEGINS = statement("range_begins")
 _RANGE_ROWS = statement("range_rows")
 
 
 class RangeRefused(Exception):
     """The range contradicts itself, or names a lane that does not exist."""
+
+
+class RangeDropped(RangeRefused):
+    """The range, or its beginning, lies in months that the journal has no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +81,11 @@ class Span(NamedTuple):
 async def spans_of(connection: asyncpg.Connection, asked: Range) -> list[Span]:
     """Where a range lies now; what is settled later is not part of it.
 
+    A range that names no beginning begins where the journal does.
+
     Raises:
         RangeRefused: there is no such lane.
+        RangeDropped: see there.
     """
     lanes = await read_lanes(connection)
     chosen = [lane for lane in lanes if lane.lane == _lane_of(asked, len(lanes), lane.lane)]
@@ -127,6 +135,10 @@ def _lane_of(asked: Range, lanes_total: int, lane: int) -> int | None:
 
 async def _span(connection: asyncpg.Connection, asked: Range, lane: Lane) -> Span:
     first, last = asked.first or 1, lane.result_sequence
+    cut = await connection.fetchrow(_RANGE_BEGINS, lane.lane)
+    if cut is not None:
+        _demand_kept(asked, lane.lane, cut)
+        first = max(first, cut["result_sequence"] + 1)
     if asked.last is not None:
         last = min(last, asked.last)
     if asked.since is not None:
@@ -134,6 +146,21 @@ async def _span(connection: asyncpg.Connection, asked: Range, lane: Lane) -> Spa
     if asked.until is not None:
         last = min(last, await _first_since(connection, lane, asked.until) - 1)
     return Span(lane.lane, first, last, asked.since or _BEGINNING)
+
+
+def _demand_kept(asked: Range, lane: int, cut: asyncpg.Record) -> None:
+    """Whatever is named of the range lies behind what was dropped."""
+    numbers = [each for each in (asked.first, asked.last) if each is not None]
+    if (
+        any(each <= cut["result_sequence"] for each in numbers)
+        or (asked.since is not None and asked.since <= cut["last_recorded_at"])
+        or (asked.until is not None and asked.until <= cut["cut_at"])
+    ):
+        raise RangeDropped(
+            f"Results 1 to {cut['result_sequence']} of lane {lane} were dropped with the months "
+            f"before {cut['cut_at']:%Y-%m-%d}: only their archives have them. "
+            f"Ask from result {cut['result_sequence'] + 1}, or from that day."
+        )
 
 
 async def _first_since(connection: asyncpg.Connection, lane: Lane, instant: datetime) -> int:

@@ -3,32 +3,37 @@
 A database restored from an old backup knows fewer results than were published, and its lanes halt.
 Of each such lane, results, changes, dead letters and commands are read from where it stands, the
 journal rows that published them are made again, and rows, candidates and lane advance together, a
-bounded number in each transaction. Cut short, it goes on from there the next time. A lane is never
-moved beyond what was published, so its consumer, which halts until then, may run all the while.
+bounded number in each transaction. Bulk operations have tables that the topics do not tell row by
+row: their commands and chunks are settled again by the consumer's own code, at the instant and the
+numbers of then, and must come out as published. Cut short, it goes on from there the next time. A
+lane is never moved beyond what was published, so its consumer, which halts until then, may run all
+the while.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import asyncpg
 import orjson
 
 from audit.lost_rows import (
     Place,
     RecoverRefused,
     Told,
-    demand_rebuildable,
     erases,
     erasure_reason,
     lost_row,
+    repairs,
+    settled_again,
     source_record,
 )
 from audit.output_log import LogRecord, OutputLog, demand_topics, open_log
 from audit.outputs import Output
 from audit.recover_store import RecoverStore, StandingLane, open_recovery
-from contract.events import DEAD_LETTERED, ERASED, EventBuilder
+from contract.events import DEAD_LETTERED, ERASED, REPAIRED, SETTLED, EventBuilder
 from contract.journal import JournalRow
 from contract.record import record_digest
 from domain.commands import ERASE
@@ -40,6 +45,33 @@ _LOOK_BACK = timedelta(minutes=1)
 """Before the lane's last batch, by the records' timestamps: a margin, as theirs are its clock's."""
 
 Report = Callable[[int], None]
+Settled = tuple[Sequence[JournalRow], StandingLane]
+"""Rows that were written, and the lane as it stands behind them."""
+
+
+class Settler(Protocol):
+    """The consumer's own code, at work in a transaction of the recovery.
+
+    What it cannot do again, it refuses: RecoverRefused.
+    """
+
+    async def prepare(self, connection: asyncpg.Connection) -> None:
+        """Once, before anything is settled on it."""
+
+    async def command(
+        self, connection: asyncpg.Connection, lane: StandingLane, command: LogRecord
+    ) -> Settled:
+        """Settle a command behind where the lane stands, at the lane's instant."""
+
+    async def chunk(
+        self,
+        connection: asyncpg.Connection,
+        lane: StandingLane,
+        operation: tuple[str, str],
+        *,
+        pending: int,
+    ) -> Settled:
+        """Work an operation, by organization and id, off until so many of its items are pending."""
 
 
 @dataclass(slots=True)
@@ -60,12 +92,12 @@ class _Unit(NamedTuple):
 
 
 async def recover(
-    database_url: str, output: Output, *, dry_run: bool, report: Report
+    database_url: str, output: Output, settler: Settler, *, dry_run: bool, report: Report
 ) -> list[Recovered]:
     """Bring every lane up to what its output says.
 
     Args:
-        dry_run: read and compare everything, write nothing.
+        dry_run: rebuild and compare everything, keep nothing of it.
         report: takes how many results are rebuilt so far.
 
     Returns:
@@ -78,15 +110,17 @@ async def recover(
     """
     done: list[Recovered] = []
     total = 0
-    async with open_recovery(database_url) as connection:
-        store = RecoverStore(connection, write=not dry_run)
+    async with open_recovery(database_url, keep=not dry_run) as connection:
+        await settler.prepare(connection)
+        store = RecoverStore(connection)
         lanes = await store.lanes()
         topics = output.topics
         names = [topics.commands, topics.results, topics.changes, topics.dead_letters]
         await demand_topics(output.kafka, names, partitions_total=len(lanes))
         for lane in lanes:
             async with AsyncExitStack() as opened:
-                recovery = await _LaneRecovery.open(opened, store, output, lane)
+                recovery = await _LaneRecovery.open(opened, store, output, settler, lane)
+                await opened.enter_async_context(store.written(keep=not dry_run))
                 while rebuilt := await recovery.run_once():
                     total += rebuilt
                     report(total)
@@ -99,9 +133,15 @@ class _LaneRecovery:
     """One lane, its four logs side by side."""
 
     def __init__(
-        self, store: RecoverStore, output: Output, lane: StandingLane, logs: Mapping[str, OutputLog]
+        self,
+        store: RecoverStore,
+        output: Output,
+        settler: Settler,
+        lane: StandingLane,
+        logs: Mapping[str, OutputLog],
     ) -> None:
         self._store = store
+        self._settler = settler
         self._topics = output.topics
         self._builder = EventBuilder(output.topics, output.event_source)
         self._lane = lane
@@ -110,7 +150,12 @@ class _LaneRecovery:
 
     @classmethod
     async def open(
-        cls, opened: AsyncExitStack, store: RecoverStore, output: Output, lane: StandingLane
+        cls,
+        opened: AsyncExitStack,
+        store: RecoverStore,
+        output: Output,
+        settler: Settler,
+        lane: StandingLane,
     ) -> "_LaneRecovery":
         """Stand where the lane's row stands, on each topic."""
         topics = output.topics
@@ -128,49 +173,97 @@ class _LaneRecovery:
             )
             for topic, start in starts.items()
         }
-        return cls(store, output, lane, logs)
+        return cls(store, output, settler, lane, logs)
 
     async def run_once(self) -> int:
         """One transaction's worth; how many results it rebuilt, 0 at the end of the output."""
         units: list[_Unit] = []
         lane = self._lane
         while len(units) < UNITS_A_TRANSACTION:
-            unit = await self._unit(lane)
-            if unit is None:
+            result = await self._look(self._topics.results, lane.result_sequence + 1)
+            if result is None:
                 break
-            units.append(unit)
-            lane = _behind(lane, unit)
+            with _refusing_at(lane, result):
+                if settled_again(result) or repairs(result):
+                    if units:  # it reads what they write
+                        break
+                    return await self._alone(lane, result)
+                units.append(await self._unit(lane))
+            lane = _behind(lane, units[-1])
         if units:
             reasons = {
                 unit.row.journal_sequence: erasure_reason(unit.command)
                 for unit in units
                 if unit.command is not None and erases(unit.row)
             }
-            await self._store.write(self._lane, lane, [unit.row for unit in units], reasons)
+            rows = [unit.row for unit in units]
+            await self._store.write(self._lane, lane, rows, reasons)
             self._lane = lane
-            self._count(units)
+            self._count(rows)
         return len(units)
 
-    async def _unit(self, lane: StandingLane) -> _Unit | None:
-        result = await self._numbered(self._topics.results, lane.result_sequence + 1)
-        if result is None:
-            return None
-        try:
-            told = await self._told(lane, result)
-            place = Place(
-                lane.lane, lane.journal_sequence + 1, lane.change_sequence + 1,
-                lane.next_offset - 1,
-            )  # fmt: skip
-            return _Unit(lost_row(told, place, self._builder), told.command, result.offset)
-        except RecoverRefused as refused:
-            raise RecoverRefused(
-                f"lane {lane.lane}, result {result.position}: {refused}"
-            ) from refused
+    async def _alone(self, lane: StandingLane, result: LogRecord) -> int:
+        """A transaction of its own, which reads what all before it wrote."""
+        if repairs(result):
+            unit = await self._unit(lane)
+            rows: Sequence[JournalRow] = [unit.row]
+            after = _behind(lane, unit)
+            await self._store.repair(lane, after, unit.row)
+        else:
+            async with self._store.standing(lane) as (connection, locked):
+                rows, after = await self._settle_again(connection, locked, result)
+                await self._demand_published(rows)
+        self._lane = after
+        self._count(rows)
+        return after.result_sequence - lane.result_sequence
+
+    async def _settle_again(
+        self, connection: asyncpg.Connection, lane: StandingLane, result: LogRecord
+    ) -> Settled:
+        data = orjson.loads(result.value or b"{}")
+        lane = lane._replace(
+            last_recorded_at=datetime.fromisoformat(data.get("settled_at") or data["recorded_at"]),
+            published_result_sequence=data["sequence"],
+            published_end_offset=max(result.offset + 1, lane.published_end_offset),
+        )
+        if dict(result.headers).get("ce_type") == SETTLED.encode():
+            command = await self._command(lane)
+            return await self._settler.command(connection, lane, command)
+        operation = data["organization_id"], data["operation_id"]
+        pending = data["counts"]["pending"]
+        return await self._settler.chunk(connection, lane, operation, pending=pending)
+
+    async def _demand_published(self, rows: Sequence[JournalRow]) -> None:
+        """What these rows publish is there, byte for byte; the end of an operation may lie behind
+        the end of the output."""
+        for row in rows:
+            for built in self._builder.records(row):
+                on_results = built.topic == self._topics.results
+                number = row.result_sequence if on_results else row.change_sequence or 0
+                there = await self._numbered(built.topic, number)
+                if there is None and row.kind == "completed":
+                    return
+                if there is None:
+                    raise RecoverRefused(f"{built.topic} {number} is gone")
+                if (built.key, built.value, built.headers) != there[2:5]:
+                    raise RecoverRefused(
+                        f"settled again, {built.topic} {number} comes out otherwise than it was"
+                        " published: run this with the version, the settings and the database's"
+                        " own rules of then"
+                    )
+
+    async def _unit(self, lane: StandingLane) -> _Unit:
+        """Of the result that was looked at, which is taken now."""
+        result = self._logs[self._topics.results].take()
+        told = await self._told(lane, result)
+        place = Place(
+            lane.lane, lane.journal_sequence + 1, lane.change_sequence + 1, lane.next_offset - 1
+        )
+        return _Unit(lost_row(told, place, self._builder), told.command, result.offset)
 
     async def _told(self, lane: StandingLane, result: LogRecord) -> Told:
-        demand_rebuildable(result)
         event_type = dict(result.headers).get("ce_type")
-        if event_type == ERASED.encode():  # news of our own, which no command came with
+        if event_type in (ERASED.encode(), REPAIRED.encode()):  # of our own: no command came
             return Told(result, None, None, None)
         command = await self._command(lane)
         change = dead_letter = None
@@ -193,23 +286,37 @@ class _LaneRecovery:
 
     async def _numbered(self, topic: str, position: int) -> LogRecord | None:
         """The record with this number, those before it left out; None if it is not there."""
+        record = await self._look(topic, position)
+        return None if record is None else self._logs[topic].take()
+
+    async def _look(self, topic: str, position: int) -> LogRecord | None:
+        """As `_numbered`; the record is not taken."""
         log = self._logs[topic]
         while (record := await log.peek()) is not None:
             if record.position is None:
                 raise RecoverRefused(f"{topic} holds a record without a number")
+            if record.position == position:
+                return record
             if record.position > position:
                 return None
             log.take()
-            if record.position == position:
-                return record
         return None
 
-    def _count(self, units: list[_Unit]) -> None:
-        for row, _, _ in units:
-            self.done.results += 1
+    def _count(self, rows: Sequence[JournalRow]) -> None:
+        for row in rows:
+            self.done.results += row.kind != "item"
             self.done.changes += row.change_sequence is not None
             self.done.reroutes += row.kind == "reroute"
             self.done.dead_letters += row.kind == "dead_letter"
+
+
+@contextmanager
+def _refusing_at(lane: StandingLane, result: LogRecord) -> Iterator[None]:
+    """What is refused within is said to be of this result."""
+    try:
+        yield
+    except RecoverRefused as refused:
+        raise RecoverRefused(f"lane {lane.lane}, result {result.position}: {refused}") from refused
 
 
 def _changed(result: LogRecord) -> bool:

@@ -15,6 +15,7 @@ import orjson
 
 from audit.database import AuditRefused
 from audit.lost_rows import RecoverRefused
+from audit.rebuild import UNLIKE_JOURNAL
 from audit.sqlfiles import statement
 from contract.dead_letters import DEAD_LETTER_COLUMNS, dead_letter_values
 from contract.journal import COLUMNS, JournalRow
@@ -28,6 +29,7 @@ _LOCK_STANDING_LANE = statement("lock_standing_lane")
 _CANDIDATE_VERSIONS = statement("candidate_versions")
 _RESTORE_CANDIDATES = statement("restore_candidates")
 _REMOVE_CANDIDATES = statement("remove_candidates")
+_REPAIR_CANDIDATES = statement("repair_candidates")
 _RESTORE_ERASURES = statement("restore_erasures")
 _RECOVER_LANE = statement("recover_lane")
 
@@ -52,16 +54,28 @@ class StandingLane(NamedTuple):
 
 
 class RecoverStore:
-    """Reads where lanes and candidates stand, and moves them on; without `write` only in mind."""
+    """Reads where lanes and candidates stand, and moves them on."""
 
-    def __init__(self, connection: asyncpg.Connection, *, write: bool) -> None:
+    def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
-        self._write = write
-        self._versions: dict[Key, int | None] = {}
 
     async def lanes(self) -> list[StandingLane]:
         """Every lane."""
         return [StandingLane(*row) for row in await self._connection.fetch(_STANDING_LANES)]
+
+    @asynccontextmanager
+    async def written(self, *, keep: bool) -> AsyncIterator[None]:
+        """What is written within stays only if it is to be kept; else it was to see it succeed."""
+        if keep:
+            yield
+            return
+        outer = self._connection.transaction()
+        await outer.start()
+        try:
+            yield
+        finally:
+            if not self._connection.is_closed():
+                await outer.rollback()
 
     async def write(
         self,
@@ -79,21 +93,40 @@ class RecoverStore:
             RecoverRefused: the lane was moved by somebody else, or a candidate is at another
                 version than its first lost change follows.
         """
-        states = await self._newest_states(rows)
-        if not self._write:
-            return
-        async with self._connection.transaction():
-            await self._demand_standing(before)
+        async with self.standing(before) as (connection, _):
+            states = await self._newest_states(rows)
             await self._restore([state for state in states.values() if state is not None])
             await self._erase(before.lane, states, rows, reasons)
             await self._append(rows)
-            await self._connection.execute(_RECOVER_LANE, *after)
+            await connection.execute(_RECOVER_LANE, *after)
 
-    async def _demand_standing(self, lane: StandingLane) -> None:
-        found = await self._connection.fetchrow(_LOCK_STANDING_LANE, lane.lane)
-        expected = lane.next_offset, lane.journal_sequence, lane.result_sequence
-        if found is None or tuple(found) != expected:
-            raise RecoverRefused(f"lane {lane.lane} was moved by somebody else: run this again")
+    async def repair(self, before: StandingLane, after: StandingLane, row: JournalRow) -> None:
+        """The row of a repair, which is made again if the candidate needs it.
+
+        Raises:
+            RecoverRefused: as `write`.
+        """
+        key = [row.organization_id], [row.candidate_id]
+        async with self.standing(before) as (connection, _):
+            for unlike in await connection.fetch(UNLIKE_JOURNAL, *key):
+                if unlike["state"] is None:
+                    await connection.execute(_REMOVE_CANDIDATES, *key)
+                else:
+                    await connection.execute(_REPAIR_CANDIDATES, *key, [unlike["state"]])
+            await self._append([row])
+            await connection.execute(_RECOVER_LANE, *after)
+
+    @asynccontextmanager
+    async def standing(
+        self, lane: StandingLane
+    ) -> AsyncIterator[tuple[asyncpg.Connection, StandingLane]]:
+        """One transaction, with the lane's row locked where the recovery believes it stands."""
+        async with self._connection.transaction():
+            found = await self._connection.fetchrow(_LOCK_STANDING_LANE, lane.lane)
+            expected = lane.next_offset, lane.journal_sequence, lane.result_sequence
+            if found is None or tuple(found)[1:] != expected:
+                raise RecoverRefused(f"lane {lane.lane} was moved by somebody else: run this again")
+            yield self._connection, lane._replace(owner_epoch=found["owner_epoch"])
 
     async def _newest_states(self, rows: Sequence[JournalRow]) -> dict[Key, dict[str, Any] | None]:
         """The newest state of each candidate, once the versions prove to follow each other.
@@ -101,27 +134,25 @@ class RecoverStore:
         None: it was erased.
         """
         changed = [row for row in rows if row.change_sequence is not None]
-        await self._look_up({_key(row) for row in changed})
+        versions = await self._versions({_key(row) for row in changed})
         states: dict[Key, dict[str, Any] | None] = {}
         for row in changed:
-            if row.previous_version != self._versions[_key(row)]:
+            if row.previous_version != versions[_key(row)]:
                 raise RecoverRefused(
-                    f"candidate {row.candidate_id} is at version {self._versions[_key(row)]},"
+                    f"candidate {row.candidate_id} is at version {versions[_key(row)]},"
                     f" its next change follows {row.previous_version}"
                 )
-            self._versions[_key(row)] = row.version
+            versions[_key(row)] = row.version
             states[_key(row)] = None if row.change is None else orjson.loads(row.change)["state"]
         return states
 
-    async def _look_up(self, keys: set[Key]) -> None:
-        unknown = sorted(keys - self._versions.keys())
-        if not unknown:
-            return
+    async def _versions(self, keys: set[Key]) -> dict[Key, int | None]:
+        asked = sorted(keys)
         found = await self._connection.fetch(
-            _CANDIDATE_VERSIONS, [key[0] for key in unknown], [key[1] for key in unknown]
+            _CANDIDATE_VERSIONS, [key[0] for key in asked], [key[1] for key in asked]
         )
-        self._versions |= dict.fromkeys(unknown)
-        self._versions |= {(str(row[0]), str(row[1])): row[2] for row in found}
+        versions: dict[Key, int | None] = dict.fromkeys(asked)
+        return versions | {(str(row[0]), str(row[1])): row[2] for row in found}
 
     async def _restore(self, states: Sequence[dict[str, Any]]) -> None:
         if not states:
@@ -171,8 +202,11 @@ class RecoverStore:
 
 
 @asynccontextmanager
-async def open_recovery(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+async def open_recovery(database_url: str, *, keep: bool) -> AsyncIterator[asyncpg.Connection]:
     """A connection with a consumer's rights.
+
+    Args:
+        keep: False for what will be rolled back as a whole, and so may take as long as it takes.
 
     Raises:
         AuditRefused: the role, a grant or a table is missing.
@@ -189,7 +223,13 @@ async def open_recovery(database_url: str) -> AsyncIterator[asyncpg.Connection]:
                 "timezone": "UTC",
                 "synchronous_commit": "on",
                 "lock_timeout": "10s",
-                "transaction_timeout": "60s",
+                "transaction_timeout": "60s" if keep else "0",
+                # As a consumer's sessions are: its statements run here, too.
+                "jit": "off",
+                "plan_cache_mode": "force_generic_plan",
+                "enable_seqscan": "off",
+                "enable_hashjoin": "off",
+                "enable_mergejoin": "off",
             },
         )
     except asyncpg.InvalidParameterValueError as error:

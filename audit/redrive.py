@@ -15,7 +15,8 @@ import asyncpg
 import orjson
 from uuid_utils.compat import uuid7
 
-from audit.dead_letters import Operators, UnknownLetter, WholeLetter, read_letter
+from audit.dead_letters import UnknownLetter, WholeLetter, read_letter
+from audit.operators import Operators
 from audit.sqlfiles import statement
 from contract.dead_letters import REDRIVE_OF, DeadLetterId
 from contract.record import SourceRecord
@@ -118,7 +119,7 @@ class Redrives:
             failed = Redriven(redrive_id, letter_id, "send_failed", str(error))
             await self._end(failed)
             return failed
-        await self._operators.execute(_NOTE_SENT, redrive_id, lane, offset)
+        await self._operators.fetch(_NOTE_SENT, redrive_id, lane, offset)
         return Redriven(redrive_id, letter_id, "pending")
 
     async def followed(self, sent: Sequence[Redriven], *, within: timedelta) -> list[Redriven]:
@@ -139,7 +140,7 @@ class Redrives:
         await self._settled([row["redrive_id"] for row in rows if not row["lost"]])
         for row in rows:
             if row["lost"]:
-                await self._operators.execute(
+                await self._operators.fetch(
                     _NOTE_ENDED, row["redrive_id"], "send_failed", "interrupted", None, None
                 )
 
@@ -166,7 +167,7 @@ class Redrives:
 
     async def _end(self, each: Redriven) -> None:
         lane, sequence = each.ended or (None, None)
-        await self._operators.execute(
+        await self._operators.fetch(
             _NOTE_ENDED, each.redrive_id, each.outcome, each.reason, lane, sequence
         )
 

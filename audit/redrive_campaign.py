@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from audit.dead_letters import PAGE_LETTERS_MAX, Filter, Letter, Operators, UnknownLetter, read_page
+from audit.dead_letters import PAGE_LETTERS_MAX, Filter, Letter, UnknownLetter, read_page
+from audit.operators import Operators
 from audit.redrive import FAILED, Redriven, RedriveRefused, Redrives
 
 CANARY = (1, 10)

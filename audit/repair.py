@@ -3,7 +3,8 @@
 One transaction for a few candidates of a lane: its row is locked, so nobody decides on them
 meanwhile; what still differs is corrected; each correction is a journal row of kind `repair` with a
 result sequence of its own, published as `candidate.repaired.v1`, so no sequence gets a hole and
-every reader of results sees it. Versions and changes stay as they are: the journal was right.
+every reader of results sees it. Versions and changes stay as they are: the journal was right. What
+lists search is put right with it, also where it alone is wrong.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -14,9 +15,9 @@ import asyncpg
 import orjson
 
 from audit.database import open_audit
+from audit.keys import Key
 from audit.rebuild import UNLIKE_JOURNAL
 from audit.sqlfiles import statement
-from audit.states import Key
 from contract.journal import BUILDER
 from domain.identity import home_lane
 from domain.merge import same
@@ -27,6 +28,7 @@ CANDIDATES_A_TRANSACTION = 500
 
 _LANE = statement("repair_lane")
 _REPAIR = statement("repair_candidates")
+_REPAIR_NAMES = statement("repair_names")
 _REMOVE = statement("remove_candidates")
 _JOURNAL = statement("repair_journal")
 _ADVANCE = statement("repair_advance")
@@ -64,25 +66,28 @@ class Repairer:
             (locked,) = await self._connection.fetch(_LANE, lane)
             organizations, candidates = zip(*keys, strict=True)
             rows = await self._connection.fetch(UNLIKE_JOURNAL, organizations, candidates)
-            if not rows:
-                return 0
             known = [row for row in rows if row["state"] is not None]
             stray = [row for row in rows if row["state"] is None]
             await self._connection.execute(_REPAIR, *_keys(known), [row["state"] for row in known])
             await self._connection.execute(_REMOVE, *_keys(stray))
+            named = await self._connection.fetch(_REPAIR_NAMES, organizations, candidates)
+            repaired = [(row, _fields(row)) for row in rows] + [(row, []) for row in named]
+            if not repaired:
+                return 0
+            corrected = [row for row, _fields in repaired]
             await self._connection.execute(
                 _JOURNAL, locked["recorded_at"], lane, locked["journal_sequence"],
                 locked["result_sequence"], locked["next_offset"] - 1, self._actor, BUILDER,
-                *_keys(rows), [row["version"] for row in rows],
-                [orjson.dumps({"fields": _fields(row)}) for row in rows],
+                *_keys(corrected), [row["version"] for row in corrected],
+                [orjson.dumps({"fields": fields}) for _row, fields in repaired],
             )  # fmt: skip
             done = await self._connection.execute(
                 _ADVANCE, lane, locked["owner_epoch"], locked["next_offset"],
-                locked["journal_sequence"], len(rows), locked["recorded_at"],
+                locked["journal_sequence"], len(repaired), locked["recorded_at"],
             )  # fmt: skip
             if done != "UPDATE 1":
                 raise RepairRefused(f"Lane {lane} moved while it was locked.")
-        return len(rows)
+        return len(repaired)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import asyncpg
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from audit.database import open_audit
 from audit.output_log import answered, demand_topics, reading
@@ -24,13 +25,14 @@ from audit.sqlfiles import statement
 from contract.events import EventBuilder, OutputRecord
 from contract.journal import JournalRow
 from contract.record import SourceRecord, pack
-from contract.topics import OUTPUT_MESSAGE_BYTES_MAX
+from contract.topics import OUTPUT_CONFIG, OUTPUT_MESSAGE_BYTES_MAX
 
 TRANSACTION_ROWS = 500
 """Some 2 MB: at the slowest `rate` worth its name sent well before the transaction times out."""
 
 _TRANSACTION_SECONDS_MAX = 60
 _TAIL_RECORDS = 50
+_CREATED_POLL_SECONDS = 0.05
 _GONE = pack(SourceRecord(None, None, (), 0))
 _ROW_OF_CHANGE = statement("row_of_change")
 _ROW_OF_RESULT = statement("row_of_result")
@@ -70,7 +72,7 @@ async def republish(
     """
     if topic in {spec.name for spec in output.topics.specs()}:
         raise RepublishRefused(f"{topic} is written by the service alone: name another topic.")
-    async with open_audit(database_url, name="funnel republish") as connection:
+    async with open_audit(database_url, name="funnel republish", walking=True) as connection:
         lanes_total = len(await read_lanes(connection))
         if create:
             await _create(output.kafka, topic, partitions_total=lanes_total)
@@ -222,19 +224,34 @@ async def _producer(
 
 
 async def _create(kafka: Mapping[str, Any], topic: str, *, partitions_total: int) -> None:
+    """Unless it is there; returns once each partition has a leader, which takes a moment."""
     admin = AIOKafkaAdminClient(**kafka)
     try:
         async with answered():
             await admin.start()
-            if topic in {each["topic"] for each in await admin.describe_topics(None)}:
+            if await _leaders(admin, topic):
                 return
             brokers = len((await admin.describe_cluster())["brokers"])
-            config = {"max.message.bytes": str(OUTPUT_MESSAGE_BYTES_MAX)}
-            await admin.create_topics(
-                [NewTopic(topic, partitions_total, min(3, brokers), topic_configs=config)]
+            answer = await admin.create_topics(
+                [NewTopic(topic, partitions_total, min(3, brokers), topic_configs=OUTPUT_CONFIG)]
             )
+            for name, code, message in answer.topic_errors:
+                if code not in (0, TopicAlreadyExistsError.errno):
+                    raise for_code(code)(f"{name} cannot be created: {message}")
+            while min(await _leaders(admin, topic), default=-1) < 0:  # noqa: ASYNC110  Kafka is asked
+                await asyncio.sleep(_CREATED_POLL_SECONDS)
     finally:
         await admin.close()
+
+
+async def _leaders(admin: AIOKafkaAdminClient, topic: str) -> list[int]:
+    """The leader of each partition, -1 where there is none. Asks for all: as `demand_topics`."""
+    return [
+        partition["leader"]
+        for each in await admin.describe_topics(None)
+        if each["topic"] == topic
+        for partition in each["partitions"]
+    ]
 
 
 class _Pace:

@@ -19,9 +19,12 @@ from audit.export import export
 from audit.ranges import Range
 from audit.sequences import read_lanes
 from audit.sqlfiles import statement
+from contract.lanes import Hook
 from domain.limits import RETENTION_TRIES_MAX
 
 ROLE = "funnel_retention"
+TRANSACTION_SECONDS_MAX = 1800
+"""A lane's checkpoint of many million candidates; erasures are put off for so long: a guess."""
 _DROP = "SELECT drop_journal_partition($1, $2, $3)"
 _LOCK_TIMEOUT = "SET lock_timeout = '500ms'"
 """Lanes queue behind a drop that waits: not for longer than a hiccup."""
@@ -99,7 +102,13 @@ async def archive(database_url: str, partition: str, folder: Path, *, report: Re
 
 
 async def drop(
-    database_url: str, partition: str, *, horizon: timedelta, archive_needed: bool, report: Report
+    database_url: str,
+    partition: str,
+    *,
+    horizon: timedelta,
+    archive_needed: bool,
+    report: Report,
+    hook: Hook = lambda _: None,
 ) -> None:
     """Write the checkpoint at the end of the oldest month, then drop the month.
 
@@ -110,7 +119,10 @@ async def drop(
         RetentionRefused: it may not go.
         RetentionBusy: it may, but not now.
     """
-    async with open_audit(database_url, name="funnel journal", role=ROLE) as connection:
+    async with open_audit(
+        database_url, name="funnel journal", role=ROLE,
+        transaction_seconds_max=TRANSACTION_SECONDS_MAX,
+    ) as connection:  # fmt: skip
         month = _named(await _partitions(connection, horizon, archive_needed), partition)
         if month.hindrances:
             raise RetentionRefused(f"{partition} stays: {'; '.join(month.hindrances)}")
@@ -123,6 +135,7 @@ async def drop(
                 partition=partition,
                 starts_at=month.starts_at,
                 cut_at=month.ends_at,
+                hook=hook,
             )
         report(len(lanes), len(lanes))
         await connection.execute(_LOCK_TIMEOUT)

@@ -1,13 +1,15 @@
 """Sealing: what a lane has written since its newest link becomes links, range by range.
 
-Off the hot path: it reads what is committed, by its own role, and locks nothing that a lane wants.
-In a consumer it takes a small share of one core while lanes are busy, and so may fall behind; it
-catches up when they are quiet.
+Off the hot path: it reads what is committed, by its own role, and locks nothing that a lane waits
+for: an erasure that finds it at work does something else first.
+In a consumer it takes a small share of one core while commands come, in pieces that none of them
+waits for long, and so may fall behind; it catches up when lanes are quiet.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -18,10 +20,27 @@ from audit.chain import append_link, chain_head, range_digests
 from audit.database import AuditRefused, open_audit
 from audit.sequences import Lane, read_lanes
 from audit.sqlfiles import statement
-from domain.limits import SEAL_BUSY_ROWS, SEAL_RANGE_ROWS, SEAL_SHARE_MAX
+from contract.lanes import Hook
+from domain.limits import (
+    ERASE_BUSY_SECONDS,
+    SEAL_BUSY_ROWS,
+    SEAL_LIVE_ROWS,
+    SEAL_LOOK_SECONDS,
+    SEAL_RANGE_BYTES,
+    SEAL_RANGE_ROWS,
+    SEAL_RANGE_ROWS_BESIDE,
+    SEAL_SHARE_BESIDE,
+    SEAL_SHARE_BUSY,
+    SEAL_SHARE_QUIET,
+    SEAL_TRIES_MAX,
+)
 
 ROLE = "funnel_sealer"
+TRANSACTION_SECONDS_MAX = 60
+"""One range on a cold disk: a guess with a wide margin."""
+_TRY_AGAIN_SECONDS = 0.05
 _ADD_SALTS = statement("add_salts")
+_ERASURES_OPEN = statement("erasures_open")
 _NEXT_RANGE = statement("next_range")
 _ONE_SEALER = "SELECT pg_try_advisory_lock(hashtext('gulf-funnel.sealer'))"
 _SEAL_LOCKS = statement("seal_locks")
@@ -39,17 +58,61 @@ class Sealed(NamedTuple):
     last_result: int
 
 
-async def seal_range(connection: asyncpg.Connection, lane: int) -> Sealed:
-    """Seal the next range of a lane, in one transaction, unless another sealer is at it."""
+class Pace(NamedTuple):
+    """How many rows a range has at most, and the share of one core that sealing may take."""
+
+    rows_max: int
+    share: float
+
+
+QUIET = Pace(SEAL_RANGE_ROWS, SEAL_SHARE_QUIET)
+BESIDE = Pace(SEAL_RANGE_ROWS_BESIDE, SEAL_SHARE_BESIDE)
+BUSY = Pace(SEAL_RANGE_ROWS_BESIDE, SEAL_SHARE_BUSY)
+
+
+def pace_beside(rows_per_second: float) -> Pace:
+    """The pace beside lanes that settle so much."""
+    if rows_per_second < SEAL_LIVE_ROWS:
+        return QUIET
+    return BESIDE if rows_per_second < SEAL_BUSY_ROWS else BUSY
+
+
+def _no_hook(_: str) -> None:
+    return
+
+
+async def seal_range(
+    connection: asyncpg.Connection,
+    lane: int,
+    *,
+    rows_max: int = SEAL_RANGE_ROWS,
+    hook: Hook = _no_hook,
+) -> Sealed:
+    """Seal the next range of a lane, unless others are at it for long."""
+    for _ in range(SEAL_TRIES_MAX):
+        sealed = await _seal_range(connection, lane, rows_max, hook)
+        if sealed is not None:
+            if sealed.rows_total:
+                hook("after_seal")
+            return sealed
+        await asyncio.sleep(_TRY_AGAIN_SECONDS)
+    return Sealed(0, 0)
+
+
+async def _seal_range(
+    connection: asyncpg.Connection, lane: int, rows_max: int, hook: Hook
+) -> Sealed | None:
+    """In one transaction; None if another sealer, or an erasure, is at the lane."""
     async with connection.transaction():
         if not await connection.fetchval(_SEAL_LOCKS, lane):
-            return Sealed(0, 0)
+            return None
         head = await chain_head(connection, lane)
         first = (head.last_result if head else 0) + 1
-        last = await connection.fetchval(_NEXT_RANGE, lane, first - 1, SEAL_RANGE_ROWS)
+        last = await connection.fetchval(_NEXT_RANGE, lane, first - 1, rows_max, SEAL_RANGE_BYTES)
         if last is None:
             return Sealed(0, first - 1)
         await connection.execute(_ADD_SALTS, lane, first, last)
+        hook("after_seal_salts")
         found = (await range_digests(connection, lane, [(first, last)]))[last]
         if found.last_recorded_at is None:  # the rows went between two statements
             return Sealed(0, first - 1)
@@ -64,6 +127,7 @@ async def seal_range(connection: asyncpg.Connection, lane: int) -> Sealed:
             last_recorded_at=found.last_recorded_at,
             digest=found.digest,
         )
+        hook("after_seal_link")
         return Sealed(found.rows_total, last)
 
 
@@ -75,11 +139,11 @@ async def seal(database_url: str, *, report: Report) -> int:
         OSError, asyncpg.PostgresConnectionError: PostgreSQL does not answer.
     """
     rows_total = 0
-    async with open_audit(database_url, name="funnel journal seal", role=ROLE) as connection:
+    async with _open(database_url, "funnel journal seal") as connection:
         lanes = await read_lanes(connection)
         total, before = sum(lane.result_sequence for lane in lanes), 0
         for lane in lanes:
-            async for sealed in _ranges(connection, lane):
+            async for sealed in _ranges(connection, lane, lambda: SEAL_RANGE_ROWS, _no_hook):
                 rows_total += sealed.rows_total
                 report(before + min(sealed.last_result, lane.result_sequence), total)
             before += lane.result_sequence
@@ -87,7 +151,7 @@ async def seal(database_url: str, *, report: Report) -> int:
     return rows_total
 
 
-async def keep_sealing(database_url: str, *, every: timedelta) -> None:
+async def keep_sealing(database_url: str, *, every: timedelta, hook: Hook = _no_hook) -> None:
     """Seal every so often, until cancelled; one process does it, the others stand by.
 
     What PostgreSQL does not do now is left for the next time. Without the role it ends: who may
@@ -95,10 +159,10 @@ async def keep_sealing(database_url: str, *, every: timedelta) -> None:
     """
     while True:
         try:
-            async with open_audit(database_url, name="funnel sealer", role=ROLE) as connection:
+            async with _open(database_url, "funnel sealer") as connection:
                 while True:
                     if await connection.fetchval(_ONE_SEALER):
-                        await _seal_gently(connection)
+                        await _seal_gently(connection, hook)
                     await asyncio.sleep(every.total_seconds())
         except AuditRefused as refused:
             log.warning("the journal is not sealed here", action="no_sealer", cause=str(refused))
@@ -108,23 +172,48 @@ async def keep_sealing(database_url: str, *, every: timedelta) -> None:
             await asyncio.sleep(every.total_seconds())
 
 
-async def _seal_gently(connection: asyncpg.Connection) -> None:
-    """All lanes, with a rest after each range that is long while lanes are busy."""
+def _open(database_url: str, name: str) -> AbstractAsyncContextManager[asyncpg.Connection]:
+    return open_audit(
+        database_url,
+        name=name,
+        role=ROLE,
+        walking=True,
+        transaction_seconds_max=TRANSACTION_SECONDS_MAX,
+    )
+
+
+async def _seal_gently(connection: asyncpg.Connection, hook: Hook) -> None:
+    """All lanes, with a rest after each range that is long while commands come."""
+    pace = await _rest(connection, SEAL_LOOK_SECONDS)
+
+    def rows_max() -> int:
+        return pace.rows_max
+
     for lane in await read_lanes(connection):
-        started, settled = time.monotonic(), await _settled(connection)
-        async for _ in _ranges(connection, lane):
+        started = time.monotonic()
+        async for _ in _ranges(connection, lane, rows_max, hook):
             worked = time.monotonic() - started
-            now = await _settled(connection)
-            share = SEAL_SHARE_MAX if now - settled > SEAL_BUSY_ROWS * worked else 0.5
-            await asyncio.sleep(worked / share - worked)
-            started, settled = time.monotonic(), await _settled(connection)
+            pace = await _rest(connection, worked / pace.share - worked)
+            started = time.monotonic()
 
 
-async def _ranges(connection: asyncpg.Connection, lane: Lane) -> AsyncIterator[Sealed]:
+async def _rest(connection: asyncpg.Connection, seconds: float) -> Pace:
+    """Tells the pace to go on with, by what lanes settled meanwhile."""
+    started, settled = time.monotonic(), await _settled(connection)
+    await asyncio.sleep(seconds)
+    rows = await _settled(connection) - settled
+    return pace_beside(rows / (time.monotonic() - started))
+
+
+async def _ranges(
+    connection: asyncpg.Connection, lane: Lane, rows_max: Callable[[], int], hook: Hook
+) -> AsyncIterator[Sealed]:
     """Seals a lane up to where it stands in `lane`, and tells of each range."""
     last = -1
     while last < lane.result_sequence:
-        sealed = await seal_range(connection, lane.lane)
+        if await connection.fetchval(_ERASURES_OPEN):
+            await asyncio.sleep(2 * ERASE_BUSY_SECONDS)  # it gets its turn, however much is to seal
+        sealed = await seal_range(connection, lane.lane, rows_max=rows_max(), hook=hook)
         if not sealed.rows_total:
             return
         last = sealed.last_result

@@ -1,7 +1,8 @@
 """Each lane's journal: numbered without hole or repeat, in order of time, up to its lane's row.
 
-Reads a lane in the order in which it was written, piece by piece; the end of a lane and its row
-are read in one look, so a lane that goes on meanwhile agrees with itself.
+Reads a lane in the order in which it was written, piece by piece; only a piece in which something
+is wrong is gone through row by row. The end of a lane and its row are read in one look, so a lane
+that goes on meanwhile agrees with itself.
 """
 
 from datetime import UTC, datetime
@@ -9,20 +10,21 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from audit.bookmark import Side
 from audit.database import look
 from audit.findings import Check, Findings, Meter
 from audit.sqlfiles import statement
+from audit.walks import Step
 from contract.journal import BUILDER
 
 PIECE_ROWS = 50_000
-"""One sort of some 5 MB in PostgreSQL; larger pieces are no faster."""
+"""Larger pieces are no faster. One in which something is wrong is a sort of some 5 MB."""
 
 _BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 _JOURNAL_BEGINS = statement("journal_begins")
 _LANE = statement("lane")
 _LANES = statement("lanes")
-_SEQUENCES = statement("sequences")
+_PIECE = statement("journal_piece") + statement("journal_piece_whole")
+_BROKEN = statement("journal_piece") + statement("journal_piece_broken")
 _STRAY_ROWS = statement("stray_rows")
 
 _SEQUENCE_NAMES = ("journal", "result", "change")
@@ -72,47 +74,55 @@ async def read_lanes(connection: asyncpg.Connection) -> list[Lane]:
     return [Lane(*row) for row in await connection.fetch(_LANES)]
 
 
-async def check_sequences(
-    connection: asyncpg.Connection, lanes: list[Lane], side: Side, meter: Meter
-) -> None:
-    """Follow the journal of every lane to its end, from where its oldest months were dropped."""
-    findings = side.findings
-    number, told = side.place("sequences") or (0, None)
-    if (number, told) == (0, None):
-        for row in await connection.fetch(_STRAY_ROWS):
-            findings.add(
-                "sequences",
-                f"lane {row['lane']}",
-                expected="no such lane",
-                found=f"{row['rows_total']} journal rows",
-            )
-    while number < len(lanes):
+async def strays_step(connection: asyncpg.Connection, _place: None, findings: Findings) -> None:
+    """Looks for journal rows of lanes that do not exist."""
+    for row in await connection.fetch(_STRAY_ROWS):
+        findings.add(
+            "sequences",
+            f"lane {row['lane']}",
+            expected="no such lane",
+            found=f"{row['rows_total']} journal rows",
+        )
+
+
+def lane_step(lane: int, meter: Meter) -> Step:
+    """Follows the journal of a lane to its end, from where its oldest months were dropped."""
+
+    async def step(
+        connection: asyncpg.Connection, told: list[Any] | None, findings: Findings
+    ) -> list[Any] | None:
         if told is None:
-            begins = await connection.fetchrow(_JOURNAL_BEGINS, lanes[number].lane)
-            place = _Place(*begins or ())
+            place = _Place(*await connection.fetchrow(_JOURNAL_BEGINS, lane) or ())
         else:
             place = _Place.of(told)
-        seen = findings.rows["journal rows"]
-        place, more = await _check_piece(connection, lanes[number].lane, place, findings)
-        meter.advance(findings.rows["journal rows"] - seen)
-        number, told = (number, list(place)) if more else (number + 1, None)
-        side.reached("sequences", (number, told))
+        place, more = await _check_piece(connection, lane, place, findings)
+        meter.advance(findings.rows["journal rows"])
+        return list(place) if more else None
+
+    return step
 
 
 async def _check_piece(
     connection: asyncpg.Connection, lane: int, place: _Place, findings: Findings
 ) -> tuple[_Place, bool]:
     """The next piece: where it ends, and whether the lane goes on behind it."""
+    piece = (
+        lane, place.result, place.journal, place.recorded_at, place.recorded_at, place.change,
+        PIECE_ROWS, place.inside_unit, BUILDER,
+    )  # fmt: skip
     async with look(connection):
-        rows = await connection.fetch(
-            _SEQUENCES, lane, place.result, place.journal, place.recorded_at, place.recorded_at,
-            place.change, PIECE_ROWS, place.inside_unit, BUILDER,
-        )  # fmt: skip
-        for row in rows:
-            _tell_row(findings, lane, row)
-        rows_total = rows[0]["rows_total"] if rows else 0
+        (found,) = await connection.fetch(_PIECE, *piece)
+        rows_total = found["rows_total"]
         findings.rows["journal rows"] += rows_total
-        if rows:
+        if found["whole"]:
+            place = _Place(
+                found["result_sequence"], found["journal_sequence"], found["recorded_at"],
+                found["change_sequence"], found["inside_unit"],
+            )  # fmt: skip
+        elif rows_total:
+            rows = await connection.fetch(_BROKEN, *piece)
+            for row in rows:
+                _tell_row(findings, lane, row)
             last = rows[-1]
             changes = [row["change_sequence"] for row in rows if row["change_sequence"] is not None]
             place = _Place(

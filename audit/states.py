@@ -1,28 +1,33 @@
-"""The table of candidates is what the journal says: versions 1, 2, 3… and the newest one's state.
+"""The table of candidates is what the journal says: versions 1, 2, 3… and the newest one's state;
+and what lists search is what the candidates say.
 
-Goes through the keys in order, range by range; a range is compared inside PostgreSQL, in one look,
-and only what differs comes out to be named field by field.
+The keys are divided into parts, each gone through in order, range by range; a range is compared
+inside PostgreSQL, in one look, and only what differs comes out to be named field by field.
 """
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
-from uuid import UUID
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
 
 import asyncpg
 import orjson
 
-from audit.bookmark import Side
 from audit.database import look
 from audit.findings import Findings, Meter
+from audit.keys import LAST_KEY, Key, last_of_range
+from audit.names import tell_names, wrong_names
 from audit.sqlfiles import statement
+from audit.walks import Step
 from domain.merge import same
 
 RANGE_ROWS = 50_000
-"""Versions or candidates of one range: long enough to pay for parallel workers, and a bound."""
+"""Versions or candidates of one range: long enough that its bounds cost little."""
+
+PARTS = 8
+"""Enough that the last of them is not gone through alone for long."""
 
 _BROKEN_VERSIONS_MAX = 10
-_BITS = 128
-_LAST = 2 ** (2 * _BITS) - 1
+_KEY_SAMPLE = statement("key_sample")
 _KEY_BOUND = statement("key_bound")
 _VERSIONS = statement("versions")
 _STATES = statement("states")
@@ -31,42 +36,26 @@ _NEWEST_CHANGE = statement("newest_change")
 _BROKEN_VERSIONS = statement("broken_versions")
 
 
-class Key(NamedTuple):
-    """A candidate's key; keys are ordered as PostgreSQL orders them."""
+async def divide_keys(connection: asyncpg.Connection) -> list[tuple[str, str]]:
+    """Where each part of all keys begins and ends: about as many candidates in each.
 
-    organization_id: UUID
-    candidate_id: UUID
-
-    @classmethod
-    def of(cls, number: int) -> "Key":
-        """The key at a place in the range of all keys."""
-        return cls(UUID(int=number >> _BITS), UUID(int=number & (2**_BITS - 1)))
-
-    @property
-    def number(self) -> int:
-        """The place of the key in the range of all keys."""
-        return self.organization_id.int << _BITS | self.candidate_id.int
-
-    def __str__(self) -> str:
-        return f"{self.organization_id}/{self.candidate_id}"
+    Text, since the numbers of keys have more digits than JSON's numbers.
+    """
+    keys = [Key(*row).number for row in await connection.fetch(_KEY_SAMPLE)]
+    bounds = sorted({keys[len(keys) * part // PARTS] for part in range(1, PARTS) if keys})
+    return [(str(first), str(end)) for first, end in pairwise([0, *bounds, LAST_KEY.number + 1])]
 
 
-async def check_states(
-    connection: asyncpg.Connection,
-    side: Side,
-    meter: Meter,
-    *,
-    show_values: bool,
-) -> None:
-    """Compare every candidate with its history, in both directions."""
-    findings = side.findings
-    number = int(side.place("states") or 0)
-    while number <= _LAST:
-        first = Key.of(number)
-        seen = findings.rows["versions"]
+def states_step(meter: Meter, *, show_values: bool) -> Step:
+    """Compares the candidates of a part of the keys with their histories, in both directions."""
+
+    async def step(
+        connection: asyncpg.Connection, place: Sequence[str], findings: Findings
+    ) -> tuple[str, str] | None:
+        number, end = map(int, place)
+        first, last = Key.of(number), Key.of(end - 1)
         async with look(connection):
-            bound = await connection.fetchrow(_KEY_BOUND, *first, RANGE_ROWS)
-            last = Key(*bound) if bound is not None else Key.of(_LAST)
+            last = min(last, await last_of_range(connection, _KEY_BOUND, first, RANGE_ROWS))
             for key in await _suspects(connection, first, last, findings):
                 if findings.full:  # from here on a candidate counts once, whatever is wrong
                     findings.totals["state"] += 1
@@ -75,9 +64,15 @@ async def check_states(
                 await _tell(connection, key, findings, show_values=show_values)
                 if findings.total == told:
                     _tell_unlike(findings, key)
+            names_total, names = await wrong_names(connection, first, last)
+        findings.rows["names"] += names_total
+        for key, found in names.items():
+            tell_names(findings, key, found)
+        meter.advance(findings.rows["versions"])
         number = last.number + 1
-        meter.advance(findings.rows["versions"] - seen)
-        side.reached("states", str(number))  # more digits than JSON's numbers have
+        return (str(number), str(end)) if number < end else None
+
+    return step
 
 
 async def _suspects(

@@ -1,25 +1,33 @@
 """`funnel verify`: does everything that we hold, and everything that we have told, agree?
 
 Reads only, in bounded pieces, while consumers go on; each difference is counted and the first
-ones are listed. Checks follow one another from the narrow to the wide: sequences, identities,
-states, and the output and the chain of seals where they are asked for.
+ones are listed. States, lanes, identities and operations take turns on several connections; then
+the output and the chain of seals, where they are asked for.
 """
 
-import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from audit.bookmark import Bookmark, merged
+import asyncpg
+
+from audit.bookmark import Bookmark
 from audit.chain_check import Head, check_chain, sealed_rows
 from audit.database import open_audit
 from audit.findings import Findings, Meter, Report
-from audit.identities import check_identities
-from audit.operations import check_operations
-from audit.outputs import Output, check_outputs
-from audit.sequences import check_sequences, read_lanes
-from audit.states import check_states
+from audit.identities import identities_step
+from audit.operations import operations_step
+from audit.sequences import lane_step, read_lanes, strays_step
+from audit.states import PARTS, divide_keys, states_step
+from audit.walks import Step, walk_all
+
+if TYPE_CHECKING:
+    from audit.outputs import Output
+
+JOBS = 2
+"""A core of PostgreSQL's each, and less than one of ours for all."""
 
 
 async def verify(
@@ -27,11 +35,12 @@ async def verify(
     *,
     deduplication: timedelta,
     report: Report,
-    output: Output | None = None,
+    output: "Output | None" = None,
     chain_heads: Sequence[Head] | None = None,
     show_values: bool = False,
     bookmark: Path | None = None,
     resume: bool = False,
+    jobs: int = JOBS,
 ) -> Findings:
     """Compare state, journal, lanes and, with `output`, the output topics.
 
@@ -41,64 +50,68 @@ async def verify(
         show_values: name the values of candidates' fields, which are personal data.
         bookmark: a file that remembers how far a run has got that is cut short.
         resume: go on there.
+        jobs: connections that look at once.
 
     Raises:
         BookmarkRefused: there is nothing to go on with, or another verification was cut short.
         AuditRefused, TopicMissing: a role, a grant, a table or a topic is missing.
         OSError, asyncpg.PostgresConnectionError, KafkaError: a server does not answer.
     """
-    async with open_audit(database_url) as connection, open_audit(database_url) as another:
+    async with AsyncExitStack() as opened:
+        connections = [
+            await opened.enter_async_context(open_audit(database_url, walking=True))
+            for _ in range(jobs)
+        ]
+        connection = connections[0]
         lanes = await read_lanes(connection)
         marks = Bookmark(
             bookmark,
             {
                 "database": await connection.fetchval("SELECT current_database()"),
                 "lanes": len(lanes),
+                "parts": PARTS,
+                "names": "with states",
                 "topics": output is not None,
-                "chain": chain_heads is not None,
+                "chain": None if chain_heads is None else [*map(str, sorted(chain_heads))],
             },
         )
         if resume:
             marks.resume()
-        one, other = marks.side("journal"), marks.side("states")
         rows_total = sum(lane.journal_sequence for lane in lanes)
         changes_total = sum(lane.change_sequence for lane in lanes)
-        passes = 2 if output is None else 3
+        passes = 1 if output is None else 2  # identities and operations take little
         meter = Meter(rows_total * passes + changes_total, report)
-        meter.done = one.findings.rows["journal rows"] + other.findings.rows["versions"]
+        meter.done = marks.findings.rows["journal rows"] + marks.findings.rows["versions"]
         if chain_heads is not None:
             meter.total += await sealed_rows(connection)
-
-        async def check_journal() -> None:
-            await check_sequences(connection, lanes, one, meter)
-            await check_identities(
-                connection, one, meter, rows_total=rows_total, deduplication=deduplication
-            )
-            if not one.place("operations"):
-                await check_operations(connection, one.findings)
-                one.reached("operations", True)
-
         try:
-            await _both(
-                check_journal(), check_states(another, other, meter, show_values=show_values)
-            )
+            walks = await _states(connection, marks, meter, show_values=show_values)
+            walks |= {f"lane {lane.lane}": lane_step(lane.lane, meter) for lane in lanes}
+            walks["strays"] = strays_step
+            walks["identities"] = identities_step(deduplication)
+            walks["operations"] = operations_step
+            await walk_all(connections, walks, marks)
             if output is not None:
-                await check_outputs(connection, lanes, output, one, meter)
+                from audit.outputs import check_outputs  # Kafka's client takes a while to load
+
+                await check_outputs(connection, lanes, output, marks, meter)
             if chain_heads is not None:
                 numbers = [lane.lane for lane in lanes]
-                await check_chain(connection, numbers, one.findings, meter, heads=chain_heads)
+                await check_chain(connection, numbers, marks, meter, heads=chain_heads)
         except BaseException:
             marks.write()
             raise
     marks.forget()
-    return merged(one.findings, other.findings)
+    return marks.findings
 
 
-async def _both(one: Coroutine[Any, Any, None], other: Coroutine[Any, Any, None]) -> None:
-    """At once; the first to fail ends the other, and its error is the one that is told."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(one)
-            group.create_task(other)
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+async def _states(
+    connection: asyncpg.Connection, marks: Bookmark, meter: Meter, *, show_values: bool
+) -> dict[str, Step]:
+    """The parts of the keys, as they were divided at first."""
+    if marks.place("states 0") is None:
+        for part, place in enumerate(await divide_keys(connection)):
+            marks.reached(f"states {part}", place)
+    step = states_step(meter, show_values=show_values)
+    parts = (f"states {part}" for part in range(PARTS))
+    return {part: step for part in parts if marks.place(part) is not None}

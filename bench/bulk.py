@@ -23,6 +23,8 @@ SMALL = 1000
 LANE_ORGANIZATIONS = 2
 """Of each Workload here: one for the operations, one for the single updates beside them."""
 _PER_SECOND = 50.0
+_BESIDE_MAX = 6000
+"""Single updates beside an operation: more than any takes."""
 
 
 class Bulk(NamedTuple):
@@ -84,24 +86,19 @@ async def run_bulk(
         everybody = {"created_since": "2000-01-01T00:00:00Z"}
         seconds = await operate(4, filter=everybody)
         large_rss_mb = rss_mb(consumer, peak=True)
-        beside_total = max(50, min(latency_total, int(seconds * _PER_SECOND * 0.8)))
 
-        async def latency(round_number: int, total: int) -> Latency:
+        async def latency(round_number: int, total: int, during: Any = None) -> Latency:
             updates = workload.updates(total, round_number=round_number, organization=1)
             return await run_latency(
                 kafka=kafka, topics=topics, partitions_total=1, updates=updates,
-                per_second=_PER_SECOND,
+                per_second=_PER_SECOND, beside=during,
             )  # fmt: skip
 
-        alone = await latency(4, beside_total)
-        beside, _ = await _both(latency(5, beside_total), operate(5, filter=everybody))
+        alone = await latency(4, latency_total)
+        operating = asyncio.create_task(operate(5, filter=everybody))
+        beside = await latency(5, _BESIDE_MAX, operating)
+        await operating
     return Bulk(len(ids), sql_seconds, seconds, ids_ms, alone, beside, small_rss_mb, large_rss_mb)
-
-
-async def _both(one: Any, other: Any) -> tuple[Any, Any]:
-    async with asyncio.TaskGroup() as group:
-        tasks = group.create_task(one), group.create_task(other)
-    return tasks[0].result(), tasks[1].result()
 
 
 def bulk_rows(bulk: Bulk) -> list[tuple[str, str, str]]:

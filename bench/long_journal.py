@@ -76,17 +76,23 @@ async def _run(
         "at_topic_start": True,
     }
     workload = Workload(7, chosen.candidates)
-    empty = await _place(servers, workload, None)
+    empty = await _place(servers, None)
     _tell(f"filling {chosen.rows:,} rows")
-    long = await _place(servers, workload, history)
-    beside = await _compare(chosen, servers, workload, log, (empty, _OFF), (long, _OFF))
+    long = await _place(servers, history)
     commands = {
         f"funnel {' '.join(words)}, {chosen.rows:,} rows": await _command(
             words, long.database_url, postgres_pid
         )
         for words in (("journal", "seal"), ("verify", "--chain"))
     }
-    sealing = await _compare(chosen, servers, workload, log, (long, _OFF), (long, _ON))
+    for place in (empty, long):  # only now: the journal knows nothing of these
+        await workload.create_candidates(place.database_url)
+    beside = await _compare(
+        chosen, servers, workload, log, (empty, _OFF), (long, _OFF), turns="ABBAABBA"
+    )
+    sealing = await _compare(
+        chosen, servers, workload, log, (long, _OFF), (long, _ON), turns="ABBA"
+    )
     return [
         (f"commands beside {chosen.rows:,} rows", beside),
         *commands.items(),
@@ -94,7 +100,7 @@ async def _run(
     ]
 
 
-async def _place(servers: Servers, workload: Workload, history: Mapping[str, Any] | None) -> Place:
+async def _place(servers: Servers, history: Mapping[str, Any] | None) -> Place:
     url = servers.database_url.rpartition("/")[0] + f"/long_{uuid.uuid4().hex[:8]}"
     await migrate_up(url, report=lambda _: None)
     kafka, topics = {"bootstrap_servers": servers.kafka_bootstrap_servers}, fresh_topics()
@@ -103,7 +109,6 @@ async def _place(servers: Servers, workload: Workload, history: Mapping[str, Any
         cluster_id, _ = await describe(kafka, topics)
         wanted = Fill(**history, commands_topic=topics.commands, cluster_id=cluster_id)
         await fill(url, wanted, report=_tell)
-    await workload.create_candidates(url)
     return Place(url, topics, [])
 
 
@@ -113,14 +118,15 @@ async def _compare(
     workload: Workload,
     log: Any,
     *contenders: tuple[Place, Mapping[str, str]],
+    turns: str,
 ) -> str:
-    """The rate of the second as a part of the first's, from rounds in the order A B B A."""
+    """The rate of the second as a part of the first's, from rounds in the order of `turns`."""
     rates: tuple[list[float], list[float]] = ([], [])
-    for which in (0, 1, 1, 0):
+    for which in map("AB".index, turns):
         place, settings = contenders[which]
         rates[which].append(await _rate(chosen, servers, workload, place, settings, log))
         _tell(f"  {'AB'[which]}: {rates[which][-1]:,.0f} commands/s")
-    first, second = (statistics.mean(each) for each in rates)
+    first, second = (statistics.median(each) for each in rates)
     return f"{second:,.0f} /s, {second / first:.3f} × {first:,.0f} /s"
 
 

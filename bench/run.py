@@ -3,10 +3,14 @@
 import asyncio
 import tempfile
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import asyncpg
 
 from bench.audit import Audit, audit_rows, run_audit
 from bench.bulk import LANE_ORGANIZATIONS, Bulk, bulk_rows, run_bulk, run_sql
@@ -21,6 +25,7 @@ from bench.service import (
     fresh_topics,
     run_latency,
     run_throughput,
+    together,
 )
 from bench.usual import run_usual
 from bench.workload import Update, Workload
@@ -30,6 +35,8 @@ from producer.admin import apply_topics
 from stack import EmbeddedStack, Servers
 
 LANES_TOTAL = 8
+TURNS = 3
+"""That the contenders have; the machine is never the same for long."""
 _BATCH = 1000
 
 
@@ -89,67 +96,53 @@ async def _run(
 ) -> Figures:
     kafka = {"bootstrap_servers": servers.kafka_bootstrap_servers}
     workload = Workload(config.seed, config.candidates_total)
-    updates = workload.updates(config.updates_total)
-
-    report(f"(a) the usual way, {config.usual_total} commands")
-    database_url, topics = await _prepare(servers, kafka, workload, 1)
-    usual = await run_usual(
-        database_url=database_url, kafka=kafka, topics=topics,
-        updates=updates[: config.usual_total],
-    )  # fmt: skip
-
-    ceilings = {}
-    for connections in (1, LANES_TOTAL):
-        report(f"(b) the same writes in SQL only, {connections} connections")
-        database_url, _ = await _prepare(servers, kafka, workload, None)
-        ceilings[connections] = await run_ceiling(
-            database_url=database_url, updates=updates, lanes_total=connections, batch=_BATCH
+    async with _prepared(servers, kafka, workload, LANES_TOTAL) as (database_url, topics):
+        consumers_here = partial(
+            consumer_processes,
+            config.consumers_total,
+            database_url=database_url,
+            bootstrap_servers=servers.kafka_bootstrap_servers,
+            topics=topics,
+            log=log,
         )
 
-    database_url, topics = await _prepare(servers, kafka, workload, LANES_TOTAL)
-    async with consumer_processes(
-        config.consumers_total,
-        database_url=database_url,
-        bootstrap_servers=servers.kafka_bootstrap_servers,
-        topics=topics,
-        log=log,
-    ) as consumers:
-        everybody = pids | {"consumers": consumers}
-        report(f"(c) warming the broker's compiler up, {config.warm_up_total} commands")
-        await run_throughput(
-            database_url=database_url, kafka=kafka, topics=topics,
-            partitions_total=LANES_TOTAL, pids=everybody,
-            updates=workload.updates(config.warm_up_total, round_number=3),
-        )  # fmt: skip
-        report(f"(c) this service, {config.updates_total} commands")
-        service = await run_throughput(
-            database_url=database_url, kafka=kafka, topics=topics,
-            partitions_total=LANES_TOTAL, updates=updates, pids=everybody,
-        )  # fmt: skip
-        report(f"(c) one organization alone, {config.one_lane_total} commands")
-        one_lane = await run_throughput(
-            database_url=database_url, kafka=kafka, topics=topics,
-            partitions_total=LANES_TOTAL, pids=everybody,
-            updates=workload.updates(config.one_lane_total, round_number=1, organization=1),
-        )  # fmt: skip
-        report(f"latency, {config.latency_per_second:g} commands a second")
-        latency = await run_latency(
-            kafka=kafka, topics=topics, partitions_total=LANES_TOTAL,
-            updates=workload.updates(config.latency_total, round_number=2),
-            per_second=config.latency_per_second,
-        )  # fmt: skip
-        report(f"PATCH over HTTP, {config.latency_per_second:g} a second")
-        folder = Path(log.name).parent / "api"
-        async with api_process(
-            folder, database_url=database_url,
-            bootstrap_servers=servers.kafka_bootstrap_servers, topics=topics, log=log,
-        ) as url:  # fmt: skip
-            patch = await run_patches(
-                url, folder, per_second=config.latency_per_second,
-                updates=_first_of_each(
-                    workload.updates(2 * config.latency_total, round_number=9)
-                )[: config.latency_total],
+        async def serve(updates: Sequence[Update], warm_up: Sequence[Update]) -> Throughput:
+            async with consumers_here() as consumers:
+                for todo in (warm_up, updates):
+                    served = await run_throughput(
+                        database_url=database_url, kafka=kafka, topics=topics,
+                        partitions_total=LANES_TOTAL, updates=todo,
+                        pids=pids | {"consumers": consumers},
+                    )  # fmt: skip
+                return served
+
+        usual, ceilings, service = await _in_turns(config, servers, kafka, workload, serve, report)
+        async with consumers_here() as consumers:
+            everybody = pids | {"consumers": consumers}
+            report(f"(c) one organization alone, {config.one_lane_total} commands")
+            one_lane = await run_throughput(
+                database_url=database_url, kafka=kafka, topics=topics,
+                partitions_total=LANES_TOTAL, pids=everybody,
+                updates=workload.updates(config.one_lane_total, round_number=1, organization=1),
             )  # fmt: skip
+            report(f"latency, {config.latency_per_second:g} commands a second")
+            latency = await run_latency(
+                kafka=kafka, topics=topics, partitions_total=LANES_TOTAL,
+                updates=workload.updates(config.latency_total, round_number=2),
+                per_second=config.latency_per_second,
+            )  # fmt: skip
+            report(f"PATCH over HTTP, {config.latency_per_second:g} a second")
+            folder = Path(log.name).parent / "api"
+            async with api_process(
+                folder, database_url=database_url,
+                bootstrap_servers=servers.kafka_bootstrap_servers, topics=topics, log=log,
+            ) as url:  # fmt: skip
+                patch = await run_patches(
+                    url, folder, per_second=config.latency_per_second,
+                    updates=_first_of_each(
+                        workload.updates(2 * config.latency_total, round_number=9)
+                    )[: config.latency_total],
+                )  # fmt: skip
     reads = await _reads(config, servers, kafka, log, report)
     bulk = await _bulk(config, servers, kafka, log, report)
     return Figures(
@@ -157,6 +150,53 @@ async def _run(
         latency=latency, patch=patch, reads=reads, bulk=bulk,
         audit=await _audit(config, servers, pids, report),
     )  # fmt: skip
+
+
+async def _in_turns(
+    config: BenchConfig,
+    servers: Servers,
+    kafka: dict[str, str],
+    workload: Workload,
+    serve: Callable[[Sequence[Update], Sequence[Update]], Awaitable[Throughput]],
+    report: Callable[[str], None],
+) -> tuple[float, dict[int, float], Throughput]:
+    """(a), (b) and (c) one after the other, and again: none has the machine's best minute alone."""
+    updates = workload.updates(config.updates_total)
+    warm_up = workload.updates(config.warm_up_total, round_number=3)
+    usual, ceilings = 0.0, dict.fromkeys((1, LANES_TOTAL), 0.0)
+    served: list[Throughput] = []
+    async with AsyncExitStack() as places:
+        usual_at, *sql_at = [
+            await places.enter_async_context(_prepared(servers, kafka, workload, partitions))
+            for partitions in (1, *[None] * len(ceilings))
+        ]
+        for turn in range(TURNS):
+            report(f"turn {turn + 1} of {TURNS}: (a) the usual way")
+            await _execute(servers, "CHECKPOINT")
+            usual += await run_usual(
+                database_url=usual_at[0], kafka=kafka, topics=usual_at[1],
+                updates=_part(updates[: config.usual_total], turn),
+            )  # fmt: skip
+            for connections, (database_url, _) in zip(ceilings, sql_at, strict=True):
+                report(f"(b) the same writes in SQL only, connections: {connections}")
+                await _execute(servers, "CHECKPOINT")
+                ceilings[connections] += await run_ceiling(
+                    database_url=database_url, updates=_part(updates, turn),
+                    lanes_total=connections, batch=_BATCH,
+                )  # fmt: skip
+            report("(c) this service")
+            await _execute(servers, "CHECKPOINT")
+            served.append(await serve(_part(updates, turn), _part(warm_up, turn)))
+    return (
+        config.usual_total / usual,
+        {connections: len(updates) / seconds for connections, seconds in ceilings.items()},
+        together(served, len(updates)),
+    )
+
+
+def _part(updates: Sequence[Update], turn: int) -> Sequence[Update]:
+    """What one of the turns does, in order."""
+    return updates[len(updates) * turn // TURNS : len(updates) * (turn + 1) // TURNS]
 
 
 async def _reads(
@@ -169,12 +209,12 @@ async def _reads(
     """All candidates in one organization."""
     workload = Workload(config.seed + 2, config.candidates_total, 1)
     report(f"GET over HTTP, and a walk over {config.candidates_total} candidates")
-    database_url, topics = await _prepare(servers, kafka, workload, 1)
-    return await run_reads(
-        database_url=database_url, bootstrap_servers=servers.kafka_bootstrap_servers,
-        topics=topics, workload=workload, folder=Path(log.name).parent / "api-reads", log=log,
-        seconds=config.reads_seconds,
-    )  # fmt: skip
+    async with _prepared(servers, kafka, workload, 1) as (database_url, topics):
+        return await run_reads(
+            database_url=database_url, bootstrap_servers=servers.kafka_bootstrap_servers,
+            topics=topics, workload=workload, folder=Path(log.name).parent / "api-reads", log=log,
+            seconds=config.reads_seconds,
+        )  # fmt: skip
 
 
 async def _audit(
@@ -210,17 +250,19 @@ async def _bulk(
     """On one lane of its own; the SQL works on another copy of the same candidates."""
     workload = Workload(config.seed + 1, LANE_ORGANIZATIONS * config.bulk_total, LANE_ORGANIZATIONS)
     report(f"one SQL statement that changes {config.bulk_total} candidates")
-    database_url, _ = await _prepare(servers, kafka, workload, None)
-    sql_seconds = await run_sql(database_url, workload)
-    database_url, topics = await _prepare(servers, kafka, workload, 1)
+    async with _prepared(servers, kafka, workload, None) as (database_url, _):
+        sql_seconds = await run_sql(database_url, workload)
     report(f"one operation that changes {config.bulk_total} candidates, and again beside singles")
-    async with consumer_processes(
-        1,
-        database_url=database_url,
-        bootstrap_servers=servers.kafka_bootstrap_servers,
-        topics=topics,
-        log=log,
-    ) as consumers:
+    async with (
+        _prepared(servers, kafka, workload, 1) as (database_url, topics),
+        consumer_processes(
+            1,
+            database_url=database_url,
+            bootstrap_servers=servers.kafka_bootstrap_servers,
+            topics=topics,
+            log=log,
+        ) as consumers,
+    ):
         return await run_bulk(
             kafka=kafka, topics=topics, workload=workload, consumer=consumers[0],
             sql_seconds=sql_seconds, latency_total=config.latency_total,
@@ -232,10 +274,15 @@ def _first_of_each(updates: Sequence[Update]) -> list[Update]:
     return [update for update in updates if update.seen_version == 1]
 
 
-async def _prepare(
+@asynccontextmanager
+async def _prepared(
     servers: Servers, kafka: dict[str, str], workload: Workload, partitions_total: int | None
-) -> tuple[str, Topics]:
-    """A database of its own with the candidates, and topics of its own."""
+) -> AsyncIterator[tuple[str, Topics]]:
+    """A database of its own with the candidates, and topics of its own.
+
+    It begins without pages to be written, and is gone afterwards: what PostgreSQL would still
+    clean up of one contender would be paid by the next.
+    """
     name = f"bench_{uuid.uuid4().hex[:8]}"
     database_url = servers.database_url.rpartition("/")[0] + f"/{name}"
     await migrate_up(database_url, report=lambda _: None)
@@ -243,7 +290,17 @@ async def _prepare(
     topics = fresh_topics()
     if partitions_total is not None:
         await apply_topics(kafka, topics, partitions_total=partitions_total)
-    return database_url, topics
+    await _execute(servers, "CHECKPOINT")
+    yield database_url, topics
+    await _execute(servers, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _execute(servers: Servers, sql: str) -> None:
+    connection = await asyncpg.connect(servers.database_url)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
 
 
 def _pids(stack: EmbeddedStack) -> dict[str, list[int]]:

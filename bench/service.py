@@ -34,6 +34,14 @@ class Throughput(NamedTuple):
     consumer_rss_mb: float
 
 
+def together(parts: Sequence[Throughput], commands_total: int) -> Throughput:
+    """What several runs of the same service come to."""
+    seconds = sum(each.seconds for each in parts)
+    cpu = {name: sum(each.cpu[name] for each in parts) for name in parts[0].cpu}
+    rss_mb = max(each.consumer_rss_mb for each in parts)
+    return Throughput(commands_total / seconds, seconds, cpu, rss_mb)
+
+
 class Latency(NamedTuple):
     """Send to readable result, in milliseconds."""
 
@@ -129,8 +137,13 @@ async def run_latency(
     partitions_total: int,
     updates: Sequence[Update],
     per_second: float,
+    beside: asyncio.Task[Any] | None = None,
 ) -> Latency:
-    """Single commands at a steady pace; a reader on all results partitions."""
+    """Single commands at a steady pace; a reader on all results partitions.
+
+    Args:
+        beside: what goes on meanwhile; no more commands are sent once it is over.
+    """
     consumer = AIOKafkaConsumer(
         **kafka, isolation_level="read_committed", group_id=None, fetch_max_wait_ms=100
     )
@@ -146,7 +159,7 @@ async def run_latency(
     took: list[float] = []
 
     async def read() -> None:
-        while len(took) < len(updates):
+        while sending or sent:
             for records in (await consumer.getmany(timeout_ms=100)).values():
                 now = time.perf_counter()
                 for record in records:
@@ -154,11 +167,14 @@ async def run_latency(
                     if command_id in sent:
                         took.append((now - sent.pop(command_id)) * 1000)
 
+    sending = True
     reading = asyncio.create_task(read())
     try:
         started = time.perf_counter()
         for index, update in enumerate(updates):
             await asyncio.sleep(max(0, started + index / per_second - time.perf_counter()))
+            if beside is not None and beside.done():
+                break
             headers = command_headers()
             command_id = (dict(headers)["ce_id"] or b"").decode()
             sent[command_id] = time.perf_counter()
@@ -167,6 +183,7 @@ async def run_latency(
                 partition=home_lane(update.organization_id, partitions_total),
                 headers=list(headers),
             )  # fmt: skip
+        sending = False
         await asyncio.wait_for(reading, 30)
     finally:
         reading.cancel()

@@ -3,16 +3,16 @@
 lock the lane → prefetch → decide → write candidates, journal → compare-and-set the lane.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple, cast
 
 import orjson
 
-from consumer.bulk import BulkWrites, inline_candidates, operator_of
+from consumer.bulk import BulkWrites, inline_candidates, opens_work, operator_of
 from consumer.decode import Batch, DeadLetter, Item, Reroute
-from consumer.erasure_store import accept, erased
-from consumer.store import Connection, LaneStore
+from consumer.erasure_store import accept, erased, note_named
+from consumer.store import Connection, HistoryRange, LaneStore
 from consumer.units import Place, item_rows
 from contract.dead_letters import redrive_of
 from contract.events import event_id
@@ -22,6 +22,7 @@ from contract.record import pack
 from contract.topics import Topics
 from domain.candidate import CandidateState
 from domain.commands import (
+    ERASE,
     BulkUpdateCandidates,
     Command,
     CreateCandidate,
@@ -37,7 +38,8 @@ from domain.decide import (
     Verdict,
     decide,
 )
-from domain.limits import MERGE_VERSIONS_MAX
+from domain.limits import MERGE_HISTORY_VERSIONS_MAX
+from domain.merge import versions_to_merge
 from domain.verdicts import InlineBulk
 
 _SETTLED_LATE_MAX = timedelta(days=1)
@@ -47,12 +49,18 @@ _SETTLED_LATE_MAX = timedelta(days=1)
 class Attempt(NamedTuple):
     """What a transaction would make true; true only if the lane's row says `after`.
 
-    `erases`: it accepts erasures, whose deferred part is to be done.
+    `erases`: it accepts erasures, whose deferred part is to be done, or names who was erased;
+    `opens`: bulk operations have something to do in chunks.
     """
 
     rows: list[JournalRow]
     after: LaneRow
     erases: bool = False
+    opens: bool = False
+
+
+class BatchTooLong(Exception):
+    """It would read more of the journal than one transaction may: half of it may do."""
 
 
 class Apply:
@@ -88,6 +96,7 @@ class Apply:
             isolating: find the candidates of bulk commands that the database refuses first.
 
         Raises:
+            BatchTooLong: never of one item.
             DataRefused: PostgreSQL does not take a candidate.
             TryAgain: a guard did not hold.
         """
@@ -103,6 +112,9 @@ class Apply:
             decision = await self._bulk.write(connection, lane, batch.items, decision)
             self._hook("after_write_operations")
         rows = self._rows(lane, batch.items, decision)
+        named = _named_since(rows, snapshot.erased) if snapshot.erased else {}
+        if named:
+            rows = [_without_actor(row) if _key(row) in named else row for row in rows]
         after = _advanced(lane, batch, rows, published)
         self._hook("after_decide")
         await self._store.write_candidates(
@@ -115,10 +127,13 @@ class Apply:
         if decision.erased:
             await accept(connection, lane, decision.erased, rows)
             self._hook("after_write_erasures")
+        if named:
+            await note_named(connection, named)
         await self._store.append(connection, rows)
         self._hook("after_write_journal")
         await self._store.advance(connection, lane, after)
-        return Attempt(rows, after, erases=bool(decision.erased))
+        opens = batch.bulk and opens_work(decision.verdicts)
+        return Attempt(rows, after, erases=bool(decision.erased or named), opens=opens)
 
     def _decide(
         self,
@@ -161,11 +176,17 @@ class Apply:
         commands = [s.command for s in submissions if s.command is not None]
         keys, merging = _named_in_bulk(commands) if bulk else _named(commands)
         operations = await self._bulk.named(connection, lane, submissions) if bulk else {}
-        if not keys:
+        invalid = {key for s in submissions if s.command is None and (key := s.candidate)}
+        if not keys and not invalid:
             return Snapshot(settled, {}, {}, operations)
-        candidates = await self._store.candidates(connection, list(keys))
-        history = await merge_history(self._store, connection, candidates, merging)
-        missing = [] if len(candidates) == len(keys) else keys - candidates.keys()
+        candidates = await self._store.candidates(connection, list(keys)) if keys else {}
+        ranges = merge_ranges(candidates, merging)
+        if versions_total(ranges) > MERGE_HISTORY_VERSIONS_MAX:
+            if len(submissions) > 1:
+                raise BatchTooLong
+            ranges = []  # a bulk that is taken on instead
+        history = await self._store.history(connection, ranges) if ranges else {}
+        missing = invalid if len(candidates) == len(keys) else invalid | keys - candidates.keys()
         blocked = await erased(connection, missing) if missing else ()
         return Snapshot(settled, candidates, history, operations, erased=blocked)
 
@@ -255,6 +276,28 @@ class Apply:
         return orjson.dumps(details) if details else None
 
 
+def _named_since(
+    rows: Iterable[JournalRow], erased_before: Collection[CandidateKey]
+) -> dict[CandidateKey, bool]:
+    """Candidates that commands name although they were erased; True: to be erased once more."""
+    named: dict[CandidateKey, bool] = {}
+    for row in rows:
+        key = _key(row)
+        if key in erased_before:
+            again = row.command_type == ERASE and row.reason == "erased"
+            named[key] = named.get(key, False) or again
+    return named
+
+
+def _key(row: JournalRow) -> CandidateKey:
+    return row.organization_id or "", row.candidate_id or ""
+
+
+def _without_actor(row: JournalRow) -> JournalRow:
+    """Of a command about somebody who was erased; a record that is set aside stays as it came."""
+    return row._replace(actor=None) if row.kind == "command" else row
+
+
 _SINGLE = CreateCandidate | UpdateCandidate | EraseCandidate
 _Named = tuple[set[CandidateKey], list[tuple[CandidateKey, int | None]]]
 """The candidates of a batch, and of which versions of some it must know what came after them."""
@@ -281,25 +324,23 @@ def _named_in_bulk(commands: Sequence[Command]) -> _Named:
     return keys, merging
 
 
-async def merge_history(
-    store: LaneStore,
-    connection: Connection,
+def merge_ranges(
     candidates: Mapping[CandidateKey, CandidateState],
     merging: Iterable[tuple[CandidateKey, int | None]],
-) -> dict[CandidateKey, dict[int, frozenset[str]]]:
-    """What was changed behind the expected versions of candidates that are to be merged."""
-    ranges: dict[CandidateKey, int] = {}
+) -> list[HistoryRange]:
+    """Of which versions it must be known what they changed: those behind the expected ones, as far
+    back as `merge` looks."""
+    firsts: dict[CandidateKey, int] = {}
     for key, expected in merging:
         version = candidates[key]["version"] if key in candidates else 0
-        if expected is not None and expected < version:
-            after = max(expected, version - MERGE_VERSIONS_MAX)
-            ranges[key] = min(after, ranges.get(key, after))
-    if not ranges:
-        return {}
-    return await store.history(
-        connection,
-        [(*key, after, candidates[key]["version"]) for key, after in ranges.items()],
-    )
+        if behind := versions_to_merge(version, expected):
+            firsts[key] = min(version - behind, firsts.get(key, version))
+    return [(*key, after, candidates[key]["version"]) for key, after in firsts.items()]
+
+
+def versions_total(ranges: Iterable[HistoryRange]) -> int:
+    """How many versions these are."""
+    return sum(last - after for _, _, after, last in ranges)
 
 
 def _change_data(item: Item, verdict: Verdict, sequence: int, now: str) -> bytes:
@@ -343,7 +384,7 @@ def _advanced(
     lane: LaneRow, batch: Batch, rows: Sequence[JournalRow], published: Published
 ) -> LaneRow:
     last = batch.items[-1]
-    return lane._replace(
+    return lane.noting(published)._replace(
         next_offset=batch.next_offset,
         last_record_offset=last.offset,
         last_record_timestamp=last.record.timestamp,
@@ -351,6 +392,4 @@ def _advanced(
         journal_sequence=lane.journal_sequence + len(rows),
         result_sequence=rows[-1].result_sequence,
         change_sequence=lane.change_sequence + sum(row.change_sequence is not None for row in rows),
-        published_result_sequence=max(lane.published_result_sequence, published.result_sequence),
-        published_end_offset=max(lane.published_end_offset, published.end_offset),
     )

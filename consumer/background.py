@@ -6,37 +6,42 @@ all, and whoever takes the lane goes on at the next one.
 """
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import NamedTuple
 
-from consumer.apply import Attempt, merge_history
-from consumer.operation_store import NextChunk, OperationStore
-from consumer.store import Connection, LaneStore
+import structlog
+
+from consumer.apply import Attempt, merge_ranges, versions_total
+from consumer.decide_ahead import DecideAhead, Decided, decided
+from consumer.operation_store import (
+    Alike,
+    NextChunk,
+    OperationStore,
+    alike,
+    item_columns,
+)
+from consumer.store import NOBODY, Connection, DataRefused, HistoryRange, LaneStore
 from consumer.units import Place, item_rows, news_row
 from contract.journal import JournalRow, timestamp_text
 from contract.lanes import Hook, LaneRow, Published
-from domain.bulk import cancelled_items, decide_items, differences, status_after
+from domain.bulk import cancelled_items, differences, status_after
+from domain.candidate import CandidateState
 from domain.limits import (
+    BATCH_BYTES_MAX,
+    BULK_CHUNK_ITEMS_BESIDE,
     BULK_CHUNK_ITEMS_MAX,
     BULK_DIFFERENCES_MAX,
     EXPIRE_ROWS_MAX,
     EXPIRE_STEPS_MAX,
+    MERGE_HISTORY_VERSIONS_MAX,
 )
 from domain.verdicts import BulkItem, CandidateKey, Counts
-from domain.working import Working
 
-_NOBODY = "00000000-0000-0000-0000-000000000000"
-
-
-class _Settled(NamedTuple):
-    """Items of a chunk and what the table of candidates gets of them."""
-
-    items: list[BulkItem]
-    work: Working | None
+log = structlog.get_logger("consumer")
 
 
 class Background:
-    """The bulk operations of one lane. Remembers only whose turn it was."""
+    """The bulk operations of one lane. Remembers whose turn it was, and what it decided ahead."""
 
     def __init__(
         self,
@@ -50,16 +55,27 @@ class Background:
         self._operations = operations
         self._retention = retention
         self._hook = hook
-        self._last_organization = _NOBODY
-        self._items_max = BULK_CHUNK_ITEMS_MAX
+        self._last: CandidateKey = NOBODY, NOBODY  # organization and operation
+        self._items_max = BULK_CHUNK_ITEMS_BESIDE
+        self._items_fit = BULK_CHUNK_ITEMS_MAX
+        self._ahead = DecideAhead(operations)
 
     def take_less(self) -> None:
         """PostgreSQL is too slow for a chunk: half as many items from now on, at least one."""
         self._items_max = max(1, self._items_max // 2)
 
+    def make_way(self) -> None:
+        """Live commands come: they shall not wait for a whole chunk."""
+        self._items_max = min(BULK_CHUNK_ITEMS_BESIDE, self._items_max)
+
     def take_more(self) -> None:
-        """It was quick enough: twice as many the next time, up to a whole chunk."""
-        self._items_max = min(BULK_CHUNK_ITEMS_MAX, self._items_max * 2)
+        """It was quick enough: twice as many the next time, up to a whole chunk, or to as many as
+        fit into the bytes of a batch if they are like the last."""
+        self._items_max = min(BULK_CHUNK_ITEMS_MAX, self._items_max * 2, self._items_fit)
+
+    def stop(self) -> None:
+        """The lane ends: nothing goes on for it."""
+        self._ahead.drop()
 
     async def expire(self, lane: int) -> None:
         """Forget operations that ended long ago, in bounded steps.
@@ -88,112 +104,146 @@ class Background:
             DataRefused: PostgreSQL does not take a candidate.
             TryAgain: a guard did not hold.
         """
+        before = self._last
         chunk = await self._operations.next_chunk(
-            connection, lane.lane, after_organization=self._last_organization
+            connection, lane.lane, after_organization=before[0]
         )
         if chunk is None:
+            self._ahead.drop()
             return Attempt([], lane)
-        self._last_organization = chunk.operator.organization_id
+        self._last = chunk.operator.key
         self._hook("after_chunk_read")
-        chunk = _first(chunk, self._items_max)
-        settled = await self._decide(connection, lane, chunk, isolating)
-        counts = chunk.counts.settle(settled.items)
-        self._hook("after_chunk_decide")
-        writing = asyncio.ensure_future(self._write_candidates(connection, lane, chunk, settled))
+        chunk = chunk.part(0, min(self._items_max, chunk.counts.pending))
+        if isolating:
+            self._ahead.drop()
         try:
-            await asyncio.sleep(0)  # it is sent now, and worked on while the rows are made
-            rows = _rows(lane, chunk, settled.items, counts)
-        finally:
-            await writing
-        self._hook("after_chunk_candidates")
-        await self._store.append(connection, rows)
-        self._hook("after_chunk_journal")
-        await self._write_operation(connection, lane, chunk, settled.items, counts)
-        self._hook("after_chunk_operation")
-        after = _advanced(lane, rows, published)
-        await self._store.advance(connection, lane, after)
-        return Attempt(rows, after)
-
-    async def _write_candidates(
-        self, connection: Connection, lane: LaneRow, chunk: NextChunk, settled: _Settled
-    ) -> None:
-        if settled.work is None:
-            return
-        _, updated = settled.work.written()
-        organization_id, changes = chunk.operator.organization_id, chunk.order.changes
-        await self._operations.update_alike(
-            connection, organization_id, changes, updated, lane.recorded_at
-        )
-
-    async def _decide(
-        self, connection: Connection, lane: LaneRow, chunk: NextChunk, isolating: bool
-    ) -> _Settled:
-        if chunk.status == "cancelled":
-            return _Settled(cancelled_items(chunk.candidate_ids), None)
-        organization_id = chunk.operator.organization_id
-        keys = [(organization_id, candidate_id) for candidate_id in chunk.candidate_ids]
-        if not keys:
-            return _Settled([], None)
-        candidates = await self._operations.candidates(
-            connection, organization_id, chunk.candidate_ids
-        )
-        merging = zip(keys, chunk.expected_versions, strict=True)
-        history = await merge_history(
-            self._store,
-            connection,
-            candidates,
-            merging if chunk.order.on_conflict == "merge" else (),
-        )
-        now = timestamp_text(lane.recorded_at)
-
-        def decided(refused: frozenset[CandidateKey]) -> _Settled:
-            work = Working(candidates, history, now)
-            items = decide_items(
-                chunk.order, organization_id, chunk.candidate_ids, chunk.expected_versions, work,
-                refused,
+            attempt = await self.settle(
+                connection, lane, published, chunk,
+                ready=await self._ahead.take(lane, chunk),
+                # Where operations take turns, the next chunk is another's.
+                ahead=self._items_max == BULK_CHUNK_ITEMS_MAX and self._last == before,
+                isolating=isolating,
             )  # fmt: skip
-            return _Settled(items, work)
+        except DataRefused:
+            self._last = before  # its turn again: which candidate is it?
+            raise
+        self._ahead.holds_at(attempt.after)
+        self._items_fit = _fitting(attempt.rows)
+        return attempt
 
-        settled = decided(frozenset())
-        if isolating and settled.work is not None:
-            _, updated = settled.work.written()
-            refused = await self._store.refused(connection, updated, lane.recorded_at)
-            settled = decided(refused)
-        return settled
-
-    async def _write_operation(
+    async def settle(
         self,
         connection: Connection,
         lane: LaneRow,
+        published: Published,
         chunk: NextChunk,
-        items: list[BulkItem],
-        counts: Counts,
-    ) -> None:
+        *,
+        ready: Decided | None = None,
+        ahead: bool = False,
+        isolating: bool,
+    ) -> Attempt:
+        """All that `prepare` does with the chunk it has chosen.
+
+        Args:
+            ready: what becomes of its items, if that was decided already.
+            ahead: decide the next chunk meanwhile.
+        """
+        chunk = _whole(lane, chunk)
+        settled = ready or await self._decide(connection, lane, chunk, isolating)
+        counts = chunk.counts.settle(settled.items)
+        self._hook("after_chunk_decide")
+        if ahead and counts.pending:
+            self._ahead.begin(chunk)
         found = chunk.differences
         if chunk.order.dry_run:
-            found = (found + differences(items))[:BULK_DIFFERENCES_MAX]
-        await self._operations.insert_items(
-            connection, [(chunk.operator, chunk.first_ordinal, items)]
-        )
+            found = (found + differences(settled.items))[:BULK_DIFFERENCES_MAX]
+        updates = _updates(lane, chunk, settled)
+        updating = asyncio.ensure_future(self._operations.update_alike(connection, updates))
+        try:
+            await asyncio.sleep(0)  # it is sent now, and worked on while the rest is made
+            rows = _rows(lane, chunk, settled.items, counts)
+            done = item_columns(chunk.operator, chunk.first_ordinal, settled.items)
+            done_total = len(settled.items)
+            del ready, settled  # to free so much takes milliseconds: now, too
+        finally:
+            await updating
+        self._hook("after_chunk_candidates")
+        await self._operations.insert_items(connection, [done])
+        await self._store.append(connection, rows)
+        self._hook("after_chunk_journal")
         await self._operations.advance(
             connection,
             chunk,
             counts,
-            done=len(items),
+            done=done_total,
             status=status_after(chunk.status, counts),
             differences=found,
             ended=not counts.pending,
             recorded_at=lane.recorded_at,
         )
+        self._hook("after_chunk_operation")
+        after = _advanced(lane, rows, published)
+        await self._store.advance(connection, lane, after)
+        return Attempt(rows, after)
+
+    async def _decide(
+        self, connection: Connection, lane: LaneRow, chunk: NextChunk, isolating: bool
+    ) -> Decided:
+        if chunk.status == "cancelled":
+            return Decided(cancelled_items(chunk.candidate_ids), None)
+        if not chunk.candidate_ids:
+            return Decided([], None)
+        candidates = await self._operations.candidates(
+            connection, chunk.operator.organization_id, chunk.candidate_ids
+        )
+        chunk, ranges = _within_history(chunk, candidates)
+        history = await self._store.history(connection, ranges) if ranges else {}
+        now = timestamp_text(lane.recorded_at)
+        settled = decided(chunk, candidates, history, now)
+        if isolating and settled.work is not None:
+            _, updated = settled.work.written()
+            refused = await self._store.refused(connection, updated, lane.recorded_at)
+            settled = decided(chunk, candidates, history, now, refused)
+        return settled
 
 
-def _first(chunk: NextChunk, items_max: int) -> NextChunk:
-    if len(chunk.candidate_ids) <= items_max:
+def _updates(lane: LaneRow, chunk: NextChunk, settled: Decided) -> Alike:
+    """What the table of candidates gets."""
+    _, updated = settled.work.written() if settled.work is not None else ((), [])
+    return alike(chunk.operator.organization_id, chunk.order.changes, updated, lane.recorded_at)
+
+
+def _whole(lane: LaneRow, chunk: NextChunk) -> NextChunk:
+    """Where items are missing that must be there, no chunk can settle them: they are cancelled."""
+    pending = chunk.counts.pending
+    if chunk.candidate_ids or not pending:
         return chunk
-    return chunk._replace(
-        candidate_ids=chunk.candidate_ids[:items_max],
-        expected_versions=chunk.expected_versions[:items_max],
-    )
+    log.error(
+        "items of a bulk operation are missing", action="operation_items_missing", lane=lane.lane,
+        operation_id=chunk.operator.operation_id, items=pending,
+    )  # fmt: skip
+    counts = chunk.counts._replace(cancelled=chunk.counts.cancelled + pending, pending=0)
+    return chunk._replace(status="cancelled", counts=counts)
+
+
+def _fitting(rows: list[JournalRow]) -> int:
+    """How many items like these make a unit as large as a batch may be."""
+    sizes = [len(row.change) for row in rows if row.change is not None]
+    return max(1, BATCH_BYTES_MAX * len(sizes) // sum(sizes)) if sizes else BULK_CHUNK_ITEMS_MAX
+
+
+def _within_history(
+    chunk: NextChunk, candidates: Mapping[CandidateKey, CandidateState]
+) -> tuple[NextChunk, list[HistoryRange]]:
+    """As much of it as merges with a history that one transaction may read, and that history."""
+    if chunk.order.on_conflict != "merge":
+        return chunk, []
+    while True:
+        keys = [(chunk.operator.organization_id, each) for each in chunk.candidate_ids]
+        ranges = merge_ranges(candidates, zip(keys, chunk.expected_versions, strict=True))
+        if versions_total(ranges) <= MERGE_HISTORY_VERSIONS_MAX:
+            return chunk, ranges
+        chunk = chunk.part(0, len(keys) // 2)
 
 
 def _rows(
@@ -220,10 +270,8 @@ def _rows(
 
 
 def _advanced(lane: LaneRow, rows: list[JournalRow], published: Published) -> LaneRow:
-    return lane._replace(
+    return lane.noting(published)._replace(
         journal_sequence=rows[-1].journal_sequence,
         result_sequence=rows[-1].result_sequence,
         change_sequence=lane.change_sequence + sum(row.change is not None for row in rows),
-        published_result_sequence=max(lane.published_result_sequence, published.result_sequence),
-        published_end_offset=max(lane.published_end_offset, published.end_offset),
     )

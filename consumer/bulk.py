@@ -1,30 +1,29 @@
 """Bulk and control commands of a batch: what they need to know, and what they write besides.
 
-One that reads or begins an operation which only the tables know (large, by filter, or a control
-command) stands first in its batch, so what it reads is the effect of all that came before it and
-of nothing else.
+One that reads an operation, or candidates, which only the tables know (large, by filter, or a
+control command) stands first in its batch, so what it reads is the effect of all that came before
+it and of nothing else.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 
 from consumer.decode import Batch, Item, cut
-from consumer.operation_store import OperationStore, Operator
+from consumer.operation_store import ItemColumns, OperationStore, Operator, item_columns
 from consumer.store import Connection
-from contract.journal import JournalRow
 from contract.lanes import LaneRow
 from domain.bulk import differences, too_many
-from domain.commands import BULK_TYPES, BulkUpdateCandidates, ControlBulkOperation
+from domain.commands import BulkUpdateCandidates, ControlBulkOperation
 from domain.decide import Decision, Submission
 from domain.identity import operation_id_of
 from domain.limits import BATCH_ITEMS_MAX, BULK_FILTER_ITEMS_MAX, BULK_INLINE_ITEMS_MAX
 from domain.verdicts import (
     Admission,
-    BulkItem,
     CandidateKey,
     Counts,
     InlineBulk,
     Operation,
+    Steering,
     Verdict,
 )
 
@@ -69,9 +68,13 @@ def inline_candidates(command: BulkUpdateCandidates) -> Iterator[tuple[Candidate
         yield (command.organization_id, candidate_id), versions.get(candidate_id)
 
 
-def opens_work(row: JournalRow) -> bool:
-    """May this first row of a batch be of a command that leaves something to do in chunks?"""
-    return row.command_type in BULK_TYPES and row.outcome in ("accepted", "applied")
+def opens_work(verdicts: Iterable[Verdict]) -> bool:
+    """Does any of them leave something to do in chunks?"""
+    return any(
+        isinstance(verdict.bulk, Admission)
+        or (isinstance(verdict.bulk, Steering) and verdict.bulk.status is not None)
+        for verdict in verdicts
+    )
 
 
 def refusable(item: Item) -> bool:
@@ -113,7 +116,7 @@ class BulkWrites:
         """
         verdicts = iter(decision.verdicts)
         settled: list[Verdict] = []
-        done: list[tuple[Operator, int, Sequence[BulkItem]]] = []
+        done: list[ItemColumns] = []
         for item in items:
             if not isinstance(item.meaning, Submission):
                 continue
@@ -122,7 +125,7 @@ class BulkWrites:
             if isinstance(bulk, InlineBulk):
                 operator = operator_of(item, bulk.operation_id)
                 await self._insert_inline(connection, lane, operator, bulk)
-                done.append((operator, 0, bulk.items))
+                done.append(item_columns(operator, 0, bulk.items))
             elif isinstance(bulk, Admission):
                 operator = operator_of(item, bulk.operation_id)
                 verdict = await self._admit(connection, lane, operator, bulk, verdict)
@@ -167,7 +170,7 @@ class BulkWrites:
                 connection, operator, admission.candidate_ids, admission.expected_versions
             )
         elif admission.retries is not None:
-            await self._store.admit_failed(connection, operator, admission.retries)
+            total = await self._store.admit_failed(connection, operator, admission.retries)
         await self._store.insert(
             connection,
             operator,

@@ -143,7 +143,8 @@ class Decoder:
             return Reroute(home), *told
         identity = Identity(organization_id, envelope.source, envelope.command_id)
         digest = command_digest(envelope.type, data)
-        return Submission(identity, identity.key, digest, command, errors), *told
+        candidate = (organization_id, told[1]) if command is None and told[1] else None
+        return Submission(identity, identity.key, digest, command, errors, candidate), *told
 
 
 def _uuid(data: Any, name: str) -> str | None:

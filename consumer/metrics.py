@@ -1,7 +1,7 @@
 """What a consumer process tells Prometheus. Labels are lanes and closed sets, never ids."""
 
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -92,5 +92,6 @@ class LaneMetrics:
     def held(self, yes: bool) -> None:
         self._held.set(yes)
 
-    def paused(self, yes: bool) -> None:
-        self._paused.set(yes)
+    def paused_while(self, holds: Callable[[], bool]) -> None:
+        """Asked whenever somebody looks, so it cannot lag behind."""
+        self._paused.set_function(holds)

@@ -5,7 +5,7 @@ Errors are translated by the transaction in which these statements run (`consume
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
 import orjson
@@ -14,13 +14,13 @@ from consumer.filter_sql import conditions
 from consumer.sqlfiles import statement
 from consumer.store import (
     Connection,
-    DataRefused,
+    answered_within,
     array_literal,
     asked,
     demand_rows,
     refusing,
+    states_of,
 )
-from contract.journal import timestamp_text
 from domain.candidate import BulkChanges, CandidateState
 from domain.filters import CandidateFilter
 from domain.limits import BULK_FILTER_ITEMS_MAX
@@ -29,6 +29,17 @@ from domain.verdicts import BulkItem, CandidateKey, Counts, Operation, Order
 
 FILTER_WITHIN = timedelta(seconds=4)
 """A filter that takes longer is refused: the lane and its other organizations wait meanwhile."""
+
+
+ItemColumns: TypeAlias = tuple[str, str, int, str, str, str, list[bytes | None] | None]
+"""Items of one operation from an ordinal on: ids, outcomes, versions, and what failures tell."""
+
+
+class Alike(NamedTuple):
+    """So many candidates that get the same changes, as PostgreSQL takes them."""
+
+    total: int
+    columns: tuple[Any, ...]
 
 
 class Operator(NamedTuple):
@@ -43,6 +54,11 @@ class Operator(NamedTuple):
     tracestate: str | None
     type: str
 
+    @property
+    def key(self) -> CandidateKey:
+        """The operation's organization and id."""
+        return self.organization_id, self.operation_id
+
 
 class NextChunk(NamedTuple):
     """An operation whose turn it is. `candidate_ids` are empty where only its end is left."""
@@ -55,6 +71,14 @@ class NextChunk(NamedTuple):
     first_ordinal: int
     candidate_ids: list[str]
     expected_versions: list[int | None]
+
+    def part(self, start: int, stop: int) -> "NextChunk":
+        """As if it had only these of its items, as a slice counts them."""
+        return self._replace(
+            first_ordinal=self.first_ordinal + start,
+            candidate_ids=self.candidate_ids[start:stop],
+            expected_versions=self.expected_versions[start:stop],
+        )
 
 
 class OperationStore:
@@ -107,66 +131,43 @@ class OperationStore:
             recorded_at if status == "completed" else None,
         )  # fmt: skip
 
-    async def insert_items(
-        self,
-        connection: Connection,
-        done: Iterable[tuple[Operator, int, Sequence[BulkItem]]],
-    ) -> None:
-        """What became of items; the number is the ordinal of the first of them."""
-        for operator, first_ordinal, items in done:
-            if not items:
-                continue
-            details = [_details(item) for item in items]
-            await connection.execute(
-                _INSERT_ITEMS,
-                operator.organization_id,
-                operator.operation_id,
-                first_ordinal,
-                _literal(item.candidate_id for item in items),
-                _literal(item.outcome for item in items),
-                _literal(_version(item) for item in items),
-                details if any(details) else None,
-            )
+    async def insert_items(self, connection: Connection, done: Iterable[ItemColumns]) -> None:
+        """What became of items of operations, as `item_columns` tells it."""
+        for columns in done:
+            await connection.execute(_INSERT_ITEMS, *columns)
 
     async def candidates(
         self, connection: Connection, organization_id: str, candidate_ids: Iterable[str]
     ) -> dict[CandidateKey, CandidateState]:
         """The candidates of one organization that there are."""
         rows = await connection.fetch(_CANDIDATES_IN_BULK, organization_id, _literal(candidate_ids))
-        states: dict[CandidateKey, CandidateState] = {}
-        for row in rows:
-            state = dict(row)
-            state["created_at"] = timestamp_text(state["created_at"])
-            state["updated_at"] = timestamp_text(state["updated_at"])
-            states[organization_id, state["candidate_id"]] = cast(CandidateState, state)
-        return states
+        return states_of(rows)
 
-    async def update_alike(
-        self,
-        connection: Connection,
-        organization_id: str,
-        changes: BulkChanges,
-        updated: Sequence[tuple[int, CandidateState]],
-        recorded_at: datetime,
-    ) -> None:
-        """Candidates that got the same changes, each guarded by the version that was seen.
+    async def chunk_at(
+        self, operator: Operator, first_ordinal: int
+    ) -> tuple[list[str], list[int | None], dict[CandidateKey, CandidateState]]:
+        """A chunk's candidate ids, the versions expected of them, and those that there are, read
+        beside the lane's transaction; all empty if there is no chunk."""
+        at = *operator.key, first_ordinal
+        async with asked(self._pool) as connection:
+            chunk = await connection.fetchrow(_CHUNK_AT, *at)
+            if chunk is None:
+                return [], [], {}
+            rows = await connection.fetch(_CANDIDATES_OF_CHUNK, *at)
+        return *_items(chunk), states_of(rows)
+
+    async def update_alike(self, connection: Connection, alike: Alike) -> None:
+        """Candidates that get the same changes, each guarded by the version that was seen.
 
         Raises:
             TryAgain: a candidate is not as it was seen.
             DataRefused: PostgreSQL does not take the data.
         """
-        if not updated:
+        if not alike.total:
             return
-        tags = [array_literal(state["tags"]) for _, state in updated] if "tags" in changes else None
         with refusing():
-            done = await connection.execute(
-                _UPDATE_IN_BULK, organization_id,
-                _literal(state["candidate_id"] for _, state in updated),
-                _literal(seen for seen, _ in updated), tags, changes.get("status"),
-                "pipeline_stage" in changes, changes.get("pipeline_stage"), "rating" in changes,
-                changes.get("rating"), "source" in changes, changes.get("source"), recorded_at,
-            )  # fmt: skip
-            demand_rows(done, len(updated))
+            done = await connection.execute(_UPDATE_IN_BULK, *alike.columns)
+            demand_rows(done, alike.total)
 
     async def admit_ids(
         self,
@@ -200,8 +201,10 @@ class OperationStore:
             DataRefused: it takes too long to find out.
         """
         sql, arguments = conditions(chosen, first_argument=6)
-        await connection.execute(f"SET LOCAL statement_timeout = {_FILTER_MILLISECONDS}")
-        try:
+        # By bitmap, in the order of the table, then sorted in memory.
+        async with answered_within(
+            connection, FILTER_WITHIN, "filter", enable_indexscan="off", work_mem="'64MB'"
+        ):
             total = await connection.fetchval(
                 _ADMIT_FILTER.replace("{conditions}", sql),
                 operator.organization_id,
@@ -211,21 +214,18 @@ class OperationStore:
                 expected_versions or None,
                 *arguments,
             )
-        except asyncpg.QueryCanceledError as error:
-            raise DataRefused("the filter takes too long") from error
-        await connection.execute("SET LOCAL statement_timeout = DEFAULT")
         return int(total)
 
-    async def admit_failed(
-        self, connection: Connection, operator: Operator, parent_id: str
-    ) -> None:
-        await connection.execute(
+    async def admit_failed(self, connection: Connection, operator: Operator, parent_id: str) -> int:
+        """How many failed items are admitted: retention may have taken some of them."""
+        total = await connection.fetchval(
             _ADMIT_FAILED,
             operator.organization_id,
             operator.operation_id,
             parent_id,
             self._chunk_items,
         )
+        return int(total)
 
     async def steer(
         self,
@@ -241,19 +241,25 @@ class OperationStore:
     ) -> NextChunk | None:
         """What the lane has to do next; organizations take turns."""
         row = await connection.fetchrow(_NEXT_CHUNK, lane, after_organization)
-        if row is None:
+        return None if row is None else _chunk(row)
+
+    async def chunk_up_to(
+        self, connection: Connection, key: CandidateKey, *, pending: int
+    ) -> NextChunk | None:
+        """The items of one operation after which so many are pending, however they are divided.
+
+        Args:
+            key: its organization and id.
+
+        Returns:
+            None if there is no such operation, if it has ended, or if no more are pending now.
+        """
+        now_pending = await connection.fetchval(_PENDING_ITEMS, *key)
+        if now_pending is None or now_pending < pending:
             return None
-        ids = row["candidate_ids"] or []
-        return NextChunk(
-            Operator(*row[:8]),
-            Order(orjson.loads(row["changes"]), row["on_conflict"], row["dry_run"]),
-            row["status"],
-            Counts(*row[12:20]),
-            orjson.loads(row["differences"] or b"[]"),
-            row["first_ordinal"] or 0,
-            ids,
-            row["expected_versions"] or [None] * len(ids),
-        )
+        done = now_pending - pending
+        await connection.execute(_JOIN_CHUNKS, *key, done)
+        return _chunk(await connection.fetchrow(_FIRST_CHUNK, *key)).part(0, done)
 
     async def advance(
         self,
@@ -268,19 +274,69 @@ class OperationStore:
         recorded_at: datetime,
     ) -> None:
         """The operation once the first `done` items of the chunk are settled."""
-        key = chunk.operator.organization_id, chunk.operator.operation_id
-        if done:
-            await connection.execute(_SHORTEN_CHUNK, *key, chunk.first_ordinal, done)
         await connection.execute(
-            _ADVANCE_OPERATION, *key, status, *counts[1:], counts.total - counts.pending,
+            _ADVANCE_OPERATION, chunk.operator.organization_id, chunk.operator.operation_id,
+            status, *counts[1:], counts.total - counts.pending,
             orjson.dumps(differences) if chunk.order.dry_run else None, recorded_at,
-            recorded_at if ended else None,
+            recorded_at if ended else None, chunk.first_ordinal, done,
         )  # fmt: skip
 
     async def expire(self, lane: int, retention: timedelta, *, step: int) -> int:
         """Forget some of what ended longer ago; how many rows went."""
         async with asked(self._pool) as connection:
             return int(await connection.fetchval(_EXPIRE, lane, retention, step) or 0)
+
+
+def alike(
+    organization_id: str,
+    changes: BulkChanges,
+    updated: Sequence[tuple[int, CandidateState]],
+    recorded_at: datetime,
+) -> Alike:
+    """Candidates that got the same changes, with the versions that were seen."""
+    tags = [array_literal(state["tags"]) for _, state in updated] if "tags" in changes else None
+    columns = (
+        organization_id, _literal(state["candidate_id"] for _, state in updated),
+        _literal(seen for seen, _ in updated), tags, changes.get("status"),
+        "pipeline_stage" in changes, changes.get("pipeline_stage"), "rating" in changes,
+        changes.get("rating"), "source" in changes, changes.get("source"), recorded_at,
+    )  # fmt: skip
+    return Alike(len(updated), columns)
+
+
+def item_columns(operator: Operator, first_ordinal: int, items: Sequence[BulkItem]) -> ItemColumns:
+    """What became of items, as PostgreSQL takes it.
+
+    Args:
+        first_ordinal: that of the first of them.
+    """
+    details = [_details(item) for item in items]
+    return (
+        operator.organization_id,
+        operator.operation_id,
+        first_ordinal,
+        _literal(item.candidate_id for item in items),
+        _literal(item.outcome for item in items),
+        _literal(_version(item) for item in items),
+        details if any(details) else None,
+    )
+
+
+def _items(row: Any) -> tuple[list[str], list[int | None]]:
+    ids = row["candidate_ids"] or []
+    return ids, row["expected_versions"] or [None] * len(ids)
+
+
+def _chunk(row: Any) -> NextChunk:
+    return NextChunk(
+        Operator(*row[:8]),
+        Order(orjson.loads(row["changes"]), row["on_conflict"], row["dry_run"]),
+        row["status"],
+        Counts(*row[12:20]),
+        orjson.loads(row["differences"] or b"[]"),
+        row["first_ordinal"] or 0,
+        *_items(row),
+    )
 
 
 def _details(item: BulkItem) -> bytes | None:
@@ -293,26 +349,28 @@ def _details(item: BulkItem) -> bytes | None:
 
 def _version(item: BulkItem) -> object:
     """That the candidate is at now, as far as is known."""
-    known = item.verdict.version or (item.verdict.details or {}).get("current_version")
-    return "NULL" if known is None else known
+    return item.verdict.version or (item.verdict.details or {}).get("current_version")
 
 
 def _literal(plain: Iterable[object]) -> str:
     """PostgreSQL's text of an array of ids, numbers or words: much quicker than its elements."""
-    return "{" + ",".join(map(str, plain)) + "}"
+    return "{" + ",".join(["NULL" if each is None else str(each) for each in plain]) + "}"
 
 
-_FILTER_MILLISECONDS = int(FILTER_WITHIN.total_seconds() * 1000)
 _OPERATIONS = statement("operations")
 _INSERT_OPERATION = statement("insert_operation")
 _INSERT_CHUNK = statement("insert_chunk")
 _INSERT_ITEMS = statement("insert_items")
 _CANDIDATES_IN_BULK = statement("candidates_in_bulk")
+_CHUNK_AT = statement("chunk_at")
+_CANDIDATES_OF_CHUNK = statement("candidates_of_chunk")
 _UPDATE_IN_BULK = statement("update_in_bulk")
 _ADMIT_FILTER = statement("admit_filter")
 _ADMIT_FAILED = statement("admit_failed")
 _STEER_OPERATION = statement("steer_operation")
 _NEXT_CHUNK = statement("next_chunk")
-_SHORTEN_CHUNK = statement("shorten_chunk")
+_FIRST_CHUNK = statement("first_chunk")
+_JOIN_CHUNKS = statement("join_chunks")
+_PENDING_ITEMS = statement("pending_items")
 _ADVANCE_OPERATION = statement("advance_operation")
 _EXPIRE = statement("expire_operations")

@@ -13,6 +13,10 @@ class JournalPartitions:
         self._store = store
         self._reach: datetime | None = None
 
+    def doubt(self) -> None:
+        """Somebody was in the way, or dropped one: it is asked again."""
+        self._reach = None
+
     async def demand(self, now: datetime) -> None:
         """Returns once there is a partition for `now` and some time after it.
 

@@ -17,6 +17,10 @@ class Outbox(Protocol):
     def takes(self) -> bool:
         """Would `offer` return at once?"""
 
+    @property
+    def away(self) -> bool:
+        """Does it wait for Kafka or PostgreSQL?"""
+
     async def run(self) -> None:
         """Until cancelled; raises LaneEnded."""
 

@@ -126,6 +126,7 @@ class ConsumerService:
         """One lane, through halts, until it is lost or let go."""
         metrics = self._metrics.lane(claim.lane)
         metrics.owned(True)
+        metrics.paused_while(lambda: self._paused(claim.lane))
         try:
             while True:
                 lane = self._lanes[claim.lane] = self._lane_of(claim)
@@ -143,7 +144,11 @@ class ConsumerService:
         finally:
             metrics.owned(False)
             metrics.halted(False)
-            metrics.paused(False)
+            metrics.paused_while(lambda: False)
+
+    def _paused(self, lane: int) -> bool:
+        running = self._lanes.get(lane)
+        return self._away or (running is not None and running.paused)
 
     async def _halt(self, claim: Claim, lane: Lane, halted: LaneHalted) -> None:
         """Loud, kept for operators, and looked at again after a while."""

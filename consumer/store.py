@@ -8,7 +8,7 @@ StoreError
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias, cast
@@ -25,6 +25,12 @@ from domain.candidate import CandidateState
 from domain.decide import CandidateKey, Settled
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""Before every organization, where they take turns."""
+
+HistoryRange: TypeAlias = tuple[str, str, int, int]
+"""Organization, candidate; versions behind the first number, up to the second."""
 
 _AWAY = (
     OSError,
@@ -207,18 +213,10 @@ class LaneStore:
     async def candidates(
         self, connection: Connection, keys: Sequence[CandidateKey]
     ) -> dict[CandidateKey, CandidateState]:
-        rows = await connection.fetch(_CANDIDATES, *_columns(keys, 2))
-        states: dict[CandidateKey, CandidateState] = {}
-        for row in rows:
-            state = dict(row)
-            key = state["organization_id"], state["candidate_id"] = str(row[0]), str(row[1])
-            state["created_at"] = timestamp_text(state["created_at"])
-            state["updated_at"] = timestamp_text(state["updated_at"])
-            states[key] = cast(CandidateState, state)
-        return states
+        return states_of(await connection.fetch(_CANDIDATES, *_columns(keys, 2)))
 
     async def history(
-        self, connection: Connection, ranges: Sequence[tuple[str, str, int, int]]
+        self, connection: Connection, ranges: Sequence[HistoryRange]
     ) -> dict[CandidateKey, dict[int, frozenset[str]]]:
         history: dict[CandidateKey, dict[int, frozenset[str]]] = {}
         for row in await connection.fetch(_HISTORY, *_columns(ranges, 4)):
@@ -342,6 +340,44 @@ class LaneStore:
         """Makes journal partitions for `ahead` from now; tells up to when they reach."""
         async with asked(self._pool) as connection:
             return cast(datetime, await connection.fetchval(_ENSURE_PARTITIONS, ahead))
+
+
+def states_of(rows: Iterable[asyncpg.Record]) -> dict[CandidateKey, CandidateState]:
+    """Candidates as they are decided on; the rows begin with organization and id."""
+    states: dict[CandidateKey, CandidateState] = {}
+    names: tuple[str, ...] = ()
+    for row in rows:
+        names = names or tuple(row.keys())
+        state = dict(zip(names, row, strict=True))  # a record's own way is slower
+        key = state["organization_id"], state["candidate_id"] = str(row[0]), str(row[1])
+        state["created_at"] = timestamp_text(state["created_at"])
+        state["updated_at"] = timestamp_text(state["updated_at"])
+        states[key] = cast(CandidateState, state)
+    return states
+
+
+@asynccontextmanager
+async def answered_within(
+    connection: Connection, at_most: timedelta, what: str, **settings: str
+) -> AsyncIterator[None]:
+    """Statements of a transaction that may take so long each, with these settings.
+
+    Raises:
+        DataRefused: one takes longer; `what` says which.
+    """
+    told = {"statement_timeout": f"{int(at_most.total_seconds() * 1000)}"} | settings
+    await _set_local(connection, told)
+    try:
+        yield
+    except asyncpg.QueryCanceledError as error:
+        raise DataRefused(f"the {what} takes too long") from error
+    await _set_local(connection, dict.fromkeys(told, "DEFAULT"))
+
+
+async def _set_local(connection: Connection, settings: Mapping[str, str]) -> None:
+    await connection.execute(
+        "; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items())
+    )
 
 
 def demand_rows(command_tag: str, expected: int) -> None:

@@ -35,6 +35,13 @@ class LaneHalted(LaneEnded):
         self.remedy = remedy
 
 
+class Published(NamedTuple):
+    """How far a lane's output has got: the last result, and the end of its results partition."""
+
+    result_sequence: int
+    end_offset: int
+
+
 class LaneRow(NamedTuple):
     """The lane's row in PostgreSQL, less what only membership reads."""
 
@@ -54,9 +61,19 @@ class LaneRow(NamedTuple):
     published_end_offset: int
     recorded_at: datetime
 
+    def noting(self, published: Published) -> "LaneRow":
+        """The row, knowing of what was published since."""
+        return self._replace(
+            published_result_sequence=max(
+                self.published_result_sequence, published.result_sequence
+            ),
+            published_end_offset=max(self.published_end_offset, published.end_offset),
+        )
 
-class Published(NamedTuple):
-    """How far a lane's output has got: the last result, and the end of its results partition."""
-
-    result_sequence: int
-    end_offset: int
+    def same_place(self, other: "LaneRow") -> bool:
+        """The compare of compare-and-set: nothing was settled between the two."""
+        return (self.owner_epoch, self.next_offset, self.journal_sequence) == (
+            other.owner_epoch,
+            other.next_offset,
+            other.journal_sequence,
+        )

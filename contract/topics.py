@@ -6,6 +6,12 @@ from datetime import timedelta
 COMMAND_MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 OUTPUT_MESSAGE_BYTES_MAX = COMMAND_MESSAGE_BYTES_MAX + 1024 * 1024
 COMPACTION_LAG_MIN = timedelta(days=7)
+OUTPUT_CONFIG = {
+    "max.message.bytes": str(OUTPUT_MESSAGE_BYTES_MAX),
+    # The broker would refuse what the database stamped an hour ahead of its own clock.
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+}
+"""What a topic needs to take every event as it was stamped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +54,9 @@ class Topics:
         return f"{self.results}.lane.{lane}"
 
     def specs(self) -> tuple[TopicSpec, ...]:
-        output = {"cleanup.policy": "delete", "max.message.bytes": str(OUTPUT_MESSAGE_BYTES_MAX)}
-        commands = output | {"max.message.bytes": str(COMMAND_MESSAGE_BYTES_MAX)}
+        deleted = {"cleanup.policy": "delete"}
+        commands = deleted | {"max.message.bytes": str(COMMAND_MESSAGE_BYTES_MAX)}
+        output = deleted | OUTPUT_CONFIG
         changes = output | {
             "cleanup.policy": "compact",
             "min.compaction.lag.ms": str(int(COMPACTION_LAG_MIN.total_seconds() * 1000)),

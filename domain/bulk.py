@@ -9,7 +9,12 @@ from typing import Any, cast
 
 from domain.candidate import Changes
 from domain.commands import BulkUpdateCandidates, ControlBulkOperation
-from domain.limits import BULK_DIFFERENCES_MAX, BULK_FILTER_ITEMS_MAX, BULK_INLINE_ITEMS_MAX
+from domain.limits import (
+    BULK_DIFFERENCES_MAX,
+    BULK_FILTER_ITEMS_MAX,
+    BULK_INLINE_ITEMS_MAX,
+    MERGE_HISTORY_VERSIONS_MAX,
+)
 from domain.outcomes import ItemOutcome, OperationStatus
 from domain.verdicts import (
     Admission,
@@ -48,7 +53,7 @@ def update_in_bulk(
     work: Working,
     refused: frozenset[CandidateKey] = frozenset(),
 ) -> Verdict:
-    """Decide a bulk of few candidates; take on one of many, or by filter.
+    """Decide a bulk of few candidates; take on one of many, by filter, or of long histories.
 
     The answer is `applied` if any candidate changed, else `unchanged`: the command itself was
     right, and `counts` and `failed` account for every item. A dry run changes none.
@@ -56,7 +61,7 @@ def update_in_bulk(
     order = Order(command.changes, command.on_conflict, command.dry_run)
     ids = command.candidate_ids
     expected = command.expected_versions or {}
-    if ids is None or len(ids) > BULK_INLINE_ITEMS_MAX:
+    if ids is None or len(ids) > BULK_INLINE_ITEMS_MAX or _looks_far_back(command, ids, work):
         return Verdict(
             "accepted",
             bulk=Admission(
@@ -82,6 +87,18 @@ def update_in_bulk(
         details=details,
         bulk=InlineBulk(operation_id, order, items, counts),
     )
+
+
+def _looks_far_back(command: BulkUpdateCandidates, ids: Sequence[str], work: Working) -> bool:
+    """Must it know more versions than one transaction may read?"""
+    if command.on_conflict != "merge":
+        return False
+    expected = command.expected_versions or {}
+    versions = (
+        work.versions_behind((command.organization_id, candidate_id), expected.get(candidate_id))
+        for candidate_id in ids
+    )
+    return sum(versions) > MERGE_HISTORY_VERSIONS_MAX
 
 
 def too_many(verdict: Verdict, admission: Admission) -> Verdict:

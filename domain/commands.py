@@ -182,6 +182,7 @@ Command: TypeAlias = (
     CreateCandidate | UpdateCandidate | EraseCandidate | BulkUpdateCandidates | ControlBulkOperation
 )
 
+CREATE = "candidate.create.v1"
 ERASE = "candidate.erase.v1"
 
 BULK_UPDATE = "candidate.bulk-update.v1"
@@ -189,7 +190,7 @@ BULK_CONTROL = "bulk-operation.control.v1"
 
 # One entry for each command type that is built: parser, schemas and `KNOWN_TYPES` follow it.
 COMMANDS: Mapping[str, type[Command]] = {
-    "candidate.create.v1": CreateCandidate,
+    CREATE: CreateCandidate,
     "candidate.update.v1": UpdateCandidate,
     ERASE: EraseCandidate,
     BULK_UPDATE: BulkUpdateCandidates,

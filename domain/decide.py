@@ -40,13 +40,16 @@ _NO_OPERATIONS: Mapping[CandidateKey, Operation] = MappingProxyType({})
 
 
 class Submission(NamedTuple):
-    """One command as a lane received it. `command` is None where `errors` tell why."""
+    """One command as a lane received it. `command` is None where `errors` tell why; `candidate` is
+    whom it names nevertheless.
+    """
 
     identity: Identity
     key: str
     digest: bytes
     command: Command | None
     errors: tuple[FieldError, ...] = ()
+    candidate: CandidateKey | None = None
 
 
 class Snapshot(NamedTuple):
@@ -127,6 +130,8 @@ def _settle(submission: Submission, work: Working, snapshot: Snapshot) -> Verdic
     elif isinstance(command, EraseCandidate):
         return work.erase(command)
     elif command is None:
+        if submission.candidate is not None and work.was_erased(submission.candidate):
+            return work.missing(submission.candidate)
         return invalid(submission.errors)
     else:
         return _settle_bulk(command, operation_id_of(submission.key), work, snapshot)

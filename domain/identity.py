@@ -20,6 +20,7 @@ _UUID7 = re.compile(
 )
 
 
+_HEX_DIGITS = 32
 _OPERATIONS = UUID("b7c04b4c-0d2a-5f0e-9d1d-5a4f2f3c6e01")
 """The namespace of bulk operations' ids: arbitrary, never changed."""
 
@@ -35,18 +36,25 @@ class Identity(NamedTuple):
     def key(self) -> str:
         """128 bits as 32 hex digits, the journal's deduplication key.
 
-        The first half depends on organization and id only, so a range scan finds a command
-        whose source the asker does not know; the second half adds the source.
+        It begins with the time of a UUIDv7, so that new commands are neighbours in the index,
+        however long the journal is. What follows depends on organization and id only, so that a
+        range scan finds a command whose source the asker does not know; the rest adds the source.
         """
-        hashed = _hash64(f"{self.organization_id}\0{self.command_id}")
-        prefix = hashed.hexdigest()
+        prefix, hashed = _without_source(self.organization_id, self.command_id)
         hashed.update(f"\0{self.source}".encode())
-        return prefix + hashed.hexdigest()
+        return prefix + hashed.hexdigest()[: _HEX_DIGITS - len(prefix)]
 
 
-def identity_prefix(organization_id: str, command_id: str) -> str:
-    """The first 16 hex digits of the key of every command with this organization and id."""
-    return _hash64(f"{organization_id}\0{command_id}").hexdigest()
+def identity_range(organization_id: str, command_id: str) -> tuple[str, str]:
+    """The lowest and the highest key of commands with this organization and id."""
+    prefix, _ = _without_source(organization_id, command_id)
+    return _keys_that_begin(prefix)
+
+
+def identity_range_of_time(command_id: str) -> tuple[str, str] | None:
+    """The same of all commands whose UUIDv7 has the time of this one; None: it is no UUIDv7."""
+    time = _uuid7_time_digits(command_id)
+    return _keys_that_begin(time) if time else None
 
 
 def operation_id_of(identity_key: str) -> str:
@@ -54,8 +62,24 @@ def operation_id_of(identity_key: str) -> str:
     return str(uuid5(_OPERATIONS, identity_key))
 
 
-def _hash64(text: str) -> "blake2b":
-    return blake2b(text.encode(), digest_size=8)
+def _uuid7_time_digits(command_id: str) -> str:
+    """The 12 digits of a UUIDv7's time, nothing of another id."""
+    if command_id[14:15] != "7":
+        return ""
+    uuid7 = _UUID7.fullmatch(command_id)
+    return "" if uuid7 is None else (uuid7[1] + uuid7[2]).lower()
+
+
+def _without_source(organization_id: str, command_id: str) -> tuple[str, "blake2b"]:
+    """How all their keys begin, and the hash that goes on with the source."""
+    hashed = blake2b(f"{organization_id}\0{command_id}".encode(), digest_size=8)
+    time = _uuid7_time_digits(command_id)
+    return time + hashed.hexdigest()[: (_HEX_DIGITS - len(time)) // 2], hashed
+
+
+def _keys_that_begin(prefix: str) -> tuple[str, str]:
+    """The lowest and the highest of them."""
+    return prefix.ljust(_HEX_DIGITS, "0"), prefix.ljust(_HEX_DIGITS, "f")
 
 
 def command_digest(command_type: str, data: object) -> bytes:
@@ -96,10 +120,8 @@ def _tokens(data: object) -> Iterator[bytes]:
 
 def uuid7_time(command_id: str) -> float | None:
     """Seconds since the epoch inside a UUIDv7 (RFC 9562 5.7), or None for any other id."""
-    if command_id[14:15] != "7":
-        return None
-    uuid7 = _UUID7.fullmatch(command_id)
-    return None if uuid7 is None else int(uuid7[1] + uuid7[2], 16) / 1000
+    time = _uuid7_time_digits(command_id)
+    return int(time, 16) / 1000 if time else None
 
 
 def uuid7_prefix(seconds: float) -> str:

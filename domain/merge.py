@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from domain.candidate import CandidateState, Changes, attributes_error
 from domain.commands import FieldError, InvalidCommand
-from domain.limits import TAGS_MAX
+from domain.limits import MERGE_VERSIONS_MAX, TAGS_MAX
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -32,6 +32,12 @@ def merge_tags(tags: list[str], patch: list[str] | Mapping[str, list[str]]) -> l
     removed = frozenset(patch.get("remove", ()))
     added = [tag for tag in patch.get("add", ()) if tag not in removed]
     return list(dict.fromkeys([tag for tag in tags if tag not in removed] + added))
+
+
+def versions_to_merge(version: int, expected: int | None) -> int:
+    """How many versions `merge` must look at, the last ones; none where it conflicts anyway."""
+    behind = 0 if expected is None else version - expected
+    return behind if 0 < behind <= MERGE_VERSIONS_MAX else 0
 
 
 def changed_fields(state: CandidateState, changes: Changes) -> dict[str, Any]:

@@ -15,8 +15,11 @@ from domain.commands import (
     OnConflict,
 )
 from domain.limits import MERGE_VERSIONS_MAX
-from domain.merge import changed_fields
+from domain.merge import changed_fields, versions_to_merge
 from domain.verdicts import CandidateKey, Change, Erasure, Verdict
+
+History = Mapping[CandidateKey, Mapping[int, Collection[str]]]
+"""The fields that each version of a candidate changed."""
 
 
 class Working:
@@ -31,7 +34,7 @@ class Working:
     def __init__(
         self,
         candidates: Mapping[CandidateKey, CandidateState],
-        history: Mapping[CandidateKey, Mapping[int, Collection[str]]],
+        history: History,
         now: str,
         erased: Iterable[CandidateKey] = (),
     ) -> None:
@@ -59,6 +62,16 @@ class Working:
         """From now on the candidate is so."""
         self._states[key] = change.state
         self._changed_here.setdefault(key, {})[change.state["version"]] = change.changed
+
+    def happens_at(self, now: str) -> None:
+        """The instant of the updates that were kept, where it is known only afterwards."""
+        self._now = now
+        for key in self._changed_here:
+            self._states[key]["updated_at"] = now
+
+    def was_erased(self, key: CandidateKey) -> bool:
+        """As far as it was told: see `erased`."""
+        return key in self._erased
 
     def missing(self, key: CandidateKey) -> Verdict:
         """The answer to a command whose candidate is not there."""
@@ -148,6 +161,11 @@ class Working:
         merged = moved and on_conflict == "merge"
         change = Change(version, changed, new)
         return Verdict("merged" if merged else "applied", None, version + 1, version, change=change)
+
+    def versions_behind(self, key: CandidateKey, expected: int | None) -> int:
+        """How many versions a `merge` must look at; none where it conflicts anyway."""
+        state = self._states.get(key)
+        return 0 if state is None else versions_to_merge(state["version"], expected)
 
     def _conflicting(
         self,

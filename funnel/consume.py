@@ -33,6 +33,7 @@ from consumer.store import LaneStore, open_pool
 from consumer.tolerant import tolerate_hostile_batches
 from contract.events import EventBuilder
 from contract.lanes import Hook
+from contract.spans import OpenSpan, untraced
 from contract.topics import Topics
 from domain.commands import CommandParser
 from domain.limits import APPLYING_BATCHES_MAX, BULK_CHUNK_ITEMS, DEAD_LETTERS_KEPT_DAYS
@@ -45,6 +46,7 @@ from funnel.shutdown import stop_signals
 from funnel.stall import stall_watch
 from producer.journal import JournalReader
 from producer.publisher import Publisher
+from producer.repairs import repair_aiokafka
 
 log = structlog.get_logger("funnel")
 
@@ -74,9 +76,10 @@ class ConsumeConfig:
     operations_retention: timedelta = timedelta(days=30)
     seal_every: timedelta | None = None
     hook: Hook = lambda _: None
+    open_span: OpenSpan = untraced
 
 
-def consume_config(settings: Settings) -> ConsumeConfig:
+def consume_config(settings: Settings, open_span: OpenSpan) -> ConsumeConfig:
     """The settings that a consumer process uses.
 
     Raises:
@@ -105,16 +108,17 @@ def consume_config(settings: Settings) -> ConsumeConfig:
         operations_retention=timedelta(days=settings.operations_retention_days),
         seal_every=timedelta(seconds=settings.seal_seconds) if settings.seal_seconds else None,
         hook=hook,
+        open_span=open_span,
     )
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, open_span: OpenSpan) -> None:
     """The process `funnel consume`: until SIGTERM or SIGINT, with its metrics served."""
-    config = consume_config(settings)
+    config = consume_config(settings, open_span)
     registry = CollectorRegistry()
     _calm_collector()
     keep_freed_memory()
-    serve_metrics(settings, registry)
+    serve_metrics(registry, host=settings.host, port=settings.metrics_port)
     with stop_signals() as stopping, stall_watch(config.watchdog):
         await run_consumer(config, stopping, registry)
 
@@ -135,6 +139,7 @@ async def run_consumer(
     """
     assert_fast_kafka()
     tolerate_hostile_batches()
+    repair_aiokafka()
     cluster_id, partitions_total = await describe(config.kafka, config.topics)
     async with AsyncExitStack() as opened:
         pool = await open_pool(config.database_url, lease=config.lease, lanes_max=partitions_total)
@@ -192,18 +197,22 @@ async def run_consumer(
                     kafka=config.kafka,
                     journal=journal,
                     hook=config.hook,
+                    open_span=config.open_span,
                 ),
                 metrics=metrics.lane(claim.lane),
                 turns=turns,
                 watchdog=config.watchdog,
                 hook=config.hook,
+                open_span=config.open_span,
             )
 
         log.info(
             "consumer started", action="consumer_started", consumer_id=config.consumer_id,
             lanes_total=partitions_total,
         )  # fmt: skip
-        await opened.enter_async_context(sealing(config.database_url, every=config.seal_every))
+        await opened.enter_async_context(
+            sealing(config.database_url, every=config.seal_every, hook=config.hook)
+        )
         await ConsumerService(
             consumer_id=config.consumer_id,
             membership=membership,

@@ -34,6 +34,13 @@ CRASH_POINTS = (
     "before_publish",
     "after_sends",
     "after_publish",
+    "after_seal_salts",
+    "after_seal_link",
+    "after_seal",
+    "after_checkpoint_begin",
+    "after_checkpoint_write",
+    "after_checkpoint_link",
+    "after_checkpoint",
 )
 
 

@@ -7,17 +7,11 @@ from typing import Any
 
 import asyncpg
 
+from api.limits import ACQUIRE_S_MAX, LETTERS_S_MAX
 from api.ports import DeadLettersWanted, DeskAway, LetterRefused, LetterUnknown, QueuePlace
 from audit.database import AuditRefused
-from audit.dead_letters import (
-    Filter,
-    Letter,
-    Operators,
-    Place,
-    UnknownLetter,
-    open_operators,
-    read_page,
-)
+from audit.dead_letters import Filter, Letter, Place, UnknownLetter, read_page
+from audit.operators import Operators, open_operators
 from audit.redrive import RecordSender, Redriven, RedriveRefused, Redrives
 from contract.dead_letters import DeadLetterId
 from contract.journal import timestamp_text
@@ -51,7 +45,13 @@ class Desk:
     async def running(self) -> AsyncIterator["Desk"]:
         """Connects when it is first asked."""
         async with AsyncExitStack() as opened:
-            self._operators = await opened.enter_async_context(open_operators(self._database_url))
+            self._operators = await opened.enter_async_context(
+                open_operators(
+                    self._database_url,
+                    connect_seconds_max=ACQUIRE_S_MAX,
+                    answer_seconds_max=LETTERS_S_MAX,
+                )
+            )
             yield self
             self._operators = None
 

@@ -33,6 +33,7 @@ EXIT_CODES = {
     "audit.bookmark.BookmarkRefused": USAGE,
     "audit.export.ExportRefused": USAGE,
     "audit.export_file.ExportUnreadable": BAD_DATA,
+    "audit.ranges.RangeDropped": BAD_DATA,
     "audit.ranges.RangeRefused": USAGE,
     "audit.republish.RepublishRefused": USAGE,
     "audit.rebuild.RebuildRuns": TRY_AGAIN,

@@ -49,7 +49,7 @@ class OncePerWhile(logging.Filter):
         self._next: dict[tuple[str, object], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith(("aiokafka", "asyncpg")):
+        if not record.name.startswith(("aiokafka", "asyncpg", "opentelemetry")):
             return True
         template = record.name, str(record.msg)[:100]
         now = time.monotonic()

@@ -98,6 +98,8 @@ class Replay:
             if not received:  # a chunk of a bulk operation, or an erasure that goes on
                 await self._state.take(rows)
                 self._findings.rows["rows of the background"] += len(rows)
+                for row in rows:
+                    self._findings.rows[f"of the background: {row.kind}"] += 1
             else:
                 await self._transaction(rows, await records(rows), first)
             meter.advance(len(rows))
@@ -126,21 +128,29 @@ class Replay:
             if not chosen:
                 await self._state.take([row for unit in part for row in unit])
                 self._findings.rows["commands left out"] += len(part)
+                for closing in (unit[-1] for unit in part):
+                    gone = "record gone" if closing.kind in RECEIVED else closing.kind
+                    why = left_out.get(closing.source_offset, gone)
+                    self._findings.rows[f"left out: {why}"] += 1
                 continue
             own = [items[unit[-1].source_offset] for unit in part]
             await self._seed(own, rows[0].lane, first)
             await self._settle(part, own)
 
-    async def _left_out(self, items: dict[int, Item]) -> set[int]:
-        """What depends on more than the journal tells: controls and erasures of anything."""
+    async def _left_out(self, items: dict[int, Item]) -> dict[int, str]:
+        """What depends on more than the journal tells, and why: controls, erasures of anything."""
         named = {offset: key for offset, item in items.items() if (key := _key(item)) is not None}
         erased = await self._state.erased(set(named.values()))
-        return {
-            offset
-            for offset, item in items.items()
-            if isinstance(_command(item), ControlBulkOperation | EraseCandidate)
-            or named.get(offset) in erased
-        }
+        left_out: dict[int, str] = {}
+        for offset, item in items.items():
+            command = _command(item)
+            if isinstance(command, ControlBulkOperation):
+                left_out[offset] = "bulk-operation.control.v1"
+            elif isinstance(command, EraseCandidate):
+                left_out[offset] = "candidate.erase.v1"
+            elif named.get(offset) in erased:
+                left_out[offset] = "candidate erased since"
+        return left_out
 
     async def _seed(self, items: Sequence[Item], lane: int, first: int) -> None:
         keys: set[CandidateKey] = set()

@@ -8,12 +8,15 @@ from datetime import timedelta
 import structlog
 
 from audit.seal import keep_sealing
+from contract.lanes import Hook
 
 log = structlog.get_logger("funnel")
 
 
 @asynccontextmanager
-async def sealing(database_url: str, *, every: timedelta | None) -> AsyncIterator[None]:
+async def sealing(
+    database_url: str, *, every: timedelta | None, hook: Hook = lambda _: None
+) -> AsyncIterator[None]:
     """Within it the journal is sealed every so often; None: not by this process.
 
     A fault of the sealer is told at once and raised at the end: the lanes do not depend on it.
@@ -21,7 +24,8 @@ async def sealing(database_url: str, *, every: timedelta | None) -> AsyncIterato
     if every is None:
         yield
         return
-    task = asyncio.create_task(keep_sealing(database_url, every=every), name="sealer")
+    sealer = keep_sealing(database_url, every=every, hook=hook)
+    task = asyncio.create_task(sealer, name="sealer")
     task.add_done_callback(_tell)
     try:
         yield

@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry
 from api import cursors
 from api.app import ApiConfig, create_app
 from api.rates import WriteLimit
+from api.unreadable import HttpProtocol
+from contract.spans import OpenSpan
 from domain.commands import CommandParser
 from funnel import servers
 from funnel.command_sender import KafkaSender
@@ -25,6 +27,7 @@ from funnel.redriving import RedriveSender
 from funnel.settings import BadSettings, Settings
 from migrations.runner import required_version
 from producer.forward import Forwarder
+from producer.repairs import repair_aiokafka
 
 GRACE_S_MAX = 10
 """For requests under way; the waiting ones are answered at once."""
@@ -38,6 +41,7 @@ async def run_api(
     settings: Settings,
     listener: socket.socket,
     stopping: asyncio.Event,
+    open_span: OpenSpan,
     *,
     ready: Callable[[], None] = lambda: None,
     registry: CollectorRegistry | None = None,
@@ -49,9 +53,11 @@ async def run_api(
             the key of cursors unless it is set.
         listener: from `bind`.
         stopping: answers what is waiting, then ends.
+        open_span: from `tracing`.
         ready: called once requests are answered.
         registry: what `/metrics` shows beside the API's own; by default nothing.
     """
+    repair_aiokafka()
     sender = KafkaSender(
         kafka=servers.kafka_options(settings),
         topics=settings.topics,
@@ -72,12 +78,14 @@ async def run_api(
             cursors=_cursors(settings),
             write_limit=_write_limit(settings),
             cors_origins=settings.cors_origins.split(",") if settings.cors_origins else (),
+            open_span=open_span,
         ),
         registry,
     )
     server = Server(
         uvicorn.Config(
             app,
+            http=HttpProtocol,
             log_config=None,
             access_log=False,
             server_header=False,

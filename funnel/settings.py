@@ -1,7 +1,7 @@
 """What an operator can set (CONTRACT.md 8): parsed once, at the start of a process, then frozen.
 
-The environment counts before `.env`. A secret may be given as `NAME_FILE`, the path of a file that
-holds it. No value is ever repeated in a message: it may be a secret in the wrong place.
+The environment counts before `.env`. In both a secret may be given as `NAME_FILE`, the path of a
+file that holds it. No value is ever repeated in a message: it may be a secret in the wrong place.
 """
 
 import os
@@ -9,25 +9,32 @@ import re
 import secrets
 import socket
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationError, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from contract.topics import Topics
 from domain.limits import BULK_CHUNK_ITEMS, BULK_CHUNK_ITEMS_MAX, DEAD_LETTERS_KEPT_DAYS
+from funnel import otel_variables
 
 SECRETS = (
     "DATABASE_URL",
     "KAFKA_SASL_PASSWORD",
     "FUNNEL_WRITE_LIMIT_STORAGE",
     "FUNNEL_CURSOR_KEY",
+    *otel_variables.SECRETS,
 )
-OTHER_VARIABLES = frozenset({"FUNNEL_TEST_STACK"})
-"""Read elsewhere: no reason to warn of them."""
+TESTS_PREFIX = "FUNNEL_TEST_"
+"""Variables that begin so are read by the tests: no reason to warn of them."""
 
 ONLY_IF_SET = frozenset({"crash_at", "pause_at"})
 """For tests of this service: not shown to people who have not asked for them."""
@@ -40,6 +47,9 @@ PORT_MAX = 65_535
 
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/@]+):(?P<port>[0-9]{1,5})")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
+
+
+Variables = Mapping[str, str | None]
 
 
 class BadSettings(Exception):
@@ -211,6 +221,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[str, AfterValidator(_origins)] = Field(
         "", validation_alias="FUNNEL_CORS_ORIGINS"
     )
+    otel: Mapping[str, str] = Field({}, repr=False, validation_alias="OTEL_*")
     crash_at: str | None = Field(None, validation_alias="FUNNEL_CRASH_AT")
     pause_at: str | None = Field(None, validation_alias="FUNNEL_PAUSE_AT")
 
@@ -223,6 +234,12 @@ class Settings(BaseSettings):
                         f"{name.upper()}: is needed with "
                         f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _otel_is_understood(self) -> Self:
+        if complaint := otel_variables.complaint(self.otel):
+            raise BadSettings(complaint)
         return self
 
     @model_validator(mode="after")
@@ -244,7 +261,26 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the base class names it
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, SecretFiles(settings_cls), dotenv_settings
+        # The dotenv source is one of variables, whatever its declared type says.
+        dotenv: Variables = dotenv_settings.env_vars  # type: ignore[attr-defined]
+        files = _files_secrets(os.environ)
+        dotenv_files = _files_secrets(
+            {name: value for name, value in dotenv.items() if not _is_told(name, os.environ)}
+        )
+        otel = {**dotenv, **dotenv_files, **os.environ, **files}
+        return (
+            init_settings,
+            env_settings,
+            InitSettingsSource(settings_cls, files),
+            dotenv_settings,
+            InitSettingsSource(settings_cls, dotenv_files),
+            InitSettingsSource(settings_cls, {"OTEL_*": otel_variables.among(otel)}),
+        )
+
+    @property
+    def traces_variable(self) -> str | None:
+        """The variable that asks for traces; None if nobody wants them."""
+        return otel_variables.asking(self.otel)
 
     @property
     def topics(self) -> Topics:
@@ -275,26 +311,15 @@ class Settings(BaseSettings):
         return options
 
     def shown(self) -> dict[str, str | int | float | None]:
-        """Every variable with its value, secrets masked."""
-        return {
+        """Every variable with its value, secrets masked; of OpenTelemetry's, those that are set."""
+        ours = {
             str(field.validation_alias): _shown(getattr(self, name))
             for name, field in type(self).model_fields.items()
-            if name not in ONLY_IF_SET or getattr(self, name)
+            if name != "otel" and (name not in ONLY_IF_SET or getattr(self, name))
         }
-
-
-class SecretFiles(PydanticBaseSettingsSource):
-    """Reads `NAME_FILE` for each secret NAME."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """What the base class demands; here the names are few and known."""
-        raise NotImplementedError
-
-    def __call__(self) -> dict[str, Any]:
-        return {
-            name: _secret_in(name, path)
-            for name in SECRETS
-            if (path := os.environ.get(f"{name}_FILE"))
+        return ours | {
+            name: _masked(value) if name in SECRETS or "@" in value else value
+            for name, value in sorted(self.otel.items())
         }
 
 
@@ -318,12 +343,28 @@ def load_settings() -> Settings:
 def unknown_variables() -> list[str]:
     """Variables with our prefix that mean nothing: misspelt, or of another version."""
     known = {str(field.validation_alias) for field in Settings.model_fields.values()}
-    known |= OTHER_VARIABLES | {f"{name}_FILE" for name in SECRETS}
-    return sorted(name for name in os.environ if name.startswith("FUNNEL_") and name not in known)
+    known |= {f"{name}_FILE" for name in SECRETS}
+    ours = {name for name in os.environ if name.startswith("FUNNEL_")}
+    return sorted(name for name in ours - known if not name.startswith(TESTS_PREFIX))
 
 
-def _secret_in(name: str, path: str) -> str:
-    if os.environ.get(name):
+def _is_told(name: str, variables: Variables) -> bool:
+    """Is this secret, or the file of it, among the variables?"""
+    secret = name.removesuffix("_FILE")
+    return bool(variables.get(secret) or variables.get(f"{secret}_FILE"))
+
+
+def _files_secrets(variables: Variables) -> dict[str, str]:
+    """What is in the files that `NAME_FILE` names, for each secret NAME."""
+    return {
+        name: _secret_in(name, path, variables)
+        for name in SECRETS
+        if (path := variables.get(f"{name}_FILE"))
+    }
+
+
+def _secret_in(name: str, path: str, variables: Variables) -> str:
+    if variables.get(name):
         raise BadSettings(f"{name}: is set, and so is {name}_FILE; which one is meant?")
     try:
         return Path(path).read_text().strip()

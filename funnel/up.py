@@ -15,6 +15,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
+from contract.spans import OpenSpan
 from funnel.consume import consume_config, run_consumer
 from funnel.data_folder import alone_in, data_folder
 from funnel.demo import SOURCE, load_candidates, run_demo
@@ -37,13 +38,21 @@ Report = Callable[[str], None]
 Welcome = Callable[[Settings], None]
 
 
-async def run_up(told: Settings, *, demo_candidates: int, report: Report, welcome: Welcome) -> None:
+async def run_up(
+    told: Settings,
+    *,
+    demo_candidates: int,
+    report: Report,
+    welcome: Welcome,
+    open_span: OpenSpan,
+) -> None:
     """Start everything that is not there, run until SIGTERM or SIGINT, stop what was started.
 
     Args:
         told: the settings; a server that they name is used and left alone.
         demo_candidates: how many to load through the commands topic; 0 for no demo.
         report: takes lines of progress.
+        open_span: from `tracing`.
         welcome: called once all can be used, with settings that say where the servers are.
 
     Raises:
@@ -64,7 +73,7 @@ async def run_up(told: Settings, *, demo_candidates: int, report: Report, welcom
                 await _prepare(settings, report)
                 show = partial(_show, settings, stopping, demo_candidates, report, welcome)
                 watch = partial(_watch, told, stack, stopping)
-                await _run(settings, listener, stopping, show, watch)
+                await _run(settings, listener, stopping, open_span, show, watch)
         finally:
             report("stopping")
             await asyncio.to_thread(_stop, told, stack)
@@ -85,6 +94,7 @@ async def _run(
     settings: Settings,
     listener: socket.socket,
     stopping: asyncio.Event,
+    open_span: OpenSpan,
     show: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
     watch: Callable[[], Coroutine[Any, Any, StackError | None]],
 ) -> None:
@@ -92,8 +102,10 @@ async def _run(
     ready, registry = asyncio.Event(), CollectorRegistry()
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(watch())
-        tasks.create_task(run_consumer(consume_config(settings), stopping, registry))
-        tasks.create_task(run_api(settings, listener, stopping, ready=ready.set, registry=registry))
+        tasks.create_task(run_consumer(consume_config(settings, open_span), stopping, registry))
+        tasks.create_task(
+            run_api(settings, listener, stopping, open_span, ready=ready.set, registry=registry)
+        )
         showing = tasks.create_task(show(ready))
         await stopping.wait()
         # It may be waiting for results, and the consumer that gives them is leaving.

@@ -31,6 +31,7 @@ _ACQUIRE_SECONDS_MAX = 10.0
 _LANE = statement("lane")
 _UNPUBLISHED = statement("unpublished")
 _RECORDED_AT = statement("recorded_at")
+_LAST_CHANGE = statement("last_change")
 
 
 class LaneProgress(NamedTuple):
@@ -65,6 +66,12 @@ class JournalReader:
         async with self._asked() as connection:
             at: datetime | None = await connection.fetchval(_RECORDED_AT, lane, result_sequence)
         return at
+
+    async def last_change(self, lane: int, result_sequence: int) -> int | None:
+        """The last change up to this result, None if no row has one. Raises JournalAway."""
+        async with self._asked() as connection:
+            sequence: int | None = await connection.fetchval(_LAST_CHANGE, lane, result_sequence)
+        return sequence
 
     async def after(self, lane: int, result_sequence: int, rows_max: int) -> list[JournalRow]:
         """Up to `rows_max` rows of whole units behind `result_sequence`. Raises JournalAway."""

@@ -8,6 +8,7 @@ results), what follows (the journal).
 
 import asyncio
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
@@ -16,31 +17,29 @@ import structlog
 from aiokafka import AIOKafkaProducer
 
 from contract.events import EventBuilder, OutputRecord
-from contract.journal import JournalRow, timestamp_text
+from contract.journal import JournalRow
 from contract.lanes import Hook, LaneHalted, LaneLost, Published
+from contract.spans import OpenSpan, Span
 from contract.topics import OUTPUT_MESSAGE_BYTES_MAX, Topics
 from domain.limits import (
     BACKLOG_BATCHES_MAX,
     BATCH_BYTES_MAX,
     JOURNAL_READ_ROWS_MAX,
     OUTPUT_BATCH_BYTES_MAX,
+    ROWS_BUILT_AT_ONCE,
 )
 from producer.journal import JournalAway, JournalReader
-from producer.tail import KAFKA_AWAY, Tail, TailMissing, TailUnreadable, read_tail
+from producer.stopping import stop_clients
+from producer.tail import KAFKA_AWAY
+from producer.takeover import STEP_WITHIN, PublishFailed, Takeover
 
 TRANSACTION_TIMEOUT = timedelta(seconds=10)
-_STEP_WITHIN = timedelta(seconds=15)
-"""Deadline of a step with Kafka: longer than a transaction may hang, so that init can abort it."""
 _LOOK_EVERY = timedelta(seconds=5)
 """How long the notice of a repair may wait on an idle lane: one index probe each time."""
 _STOP_WITHIN = timedelta(seconds=2)
 _RETRY_FIRST, _RETRY_MAX = timedelta(milliseconds=50), timedelta(seconds=2)
 
 log = structlog.get_logger("producer")
-
-
-class PublishFailed(Exception):
-    """Kafka refused or did not answer: nothing of this transaction counts as published."""
 
 
 class _Sent(NamedTuple):
@@ -64,6 +63,7 @@ class Publisher:
         kafka: Mapping[str, Any],
         journal: JournalReader,
         hook: Hook,
+        open_span: OpenSpan,
     ) -> None:
         self._lane = lane
         self._owner_epoch = owner_epoch
@@ -72,6 +72,8 @@ class Publisher:
         self._kafka = kafka
         self._journal = journal
         self._hook = hook
+        self._open_span = open_span
+        self._takeover = Takeover(lane=lane, topics=topics, kafka=kafka, journal=journal)
         self._producer: AIOKafkaProducer | None = None
         self._waiting: asyncio.Queue[list[JournalRow]] = asyncio.Queue(BACKLOG_BATCHES_MAX)
         self._recovered = asyncio.Event()
@@ -84,9 +86,15 @@ class Publisher:
         """Would `offer` return at once?"""
         return not self._waiting.full()
 
+    @property
+    def away(self) -> bool:
+        """Does it wait for Kafka or PostgreSQL?"""
+        return self._away
+
     async def offer(self, rows: list[JournalRow]) -> None:
         """Hand over what a lane transaction made true; waits while too much is unpublished."""
         await self._waiting.put(rows)
+        await asyncio.sleep(0)  # a publisher that waits takes them now, and there is room again
 
     async def recovered(self) -> None:
         """Returns once the takeover is complete: fenced, tail read, nothing left behind."""
@@ -154,9 +162,10 @@ class Publisher:
         self._hook("after_fence")
         # Again: whoever took the lane before our init has been fenced by it and must win.
         await self._demand_ownership()
-        tail = await self._tail()
+        await self._takeover.end_forgotten(self._producer)
+        tail = await self._takeover.tail()
         self._hook("after_tail")
-        self.published = await self._last_published(tail)
+        self.published = await self._takeover.last_published(tail)
         await self._catch_up()
         self._recovered.set()
         self._moved.set()
@@ -177,75 +186,15 @@ class Publisher:
             linger_ms=0,
         )
         try:
-            async with asyncio.timeout(_STEP_WITHIN.total_seconds()):
+            async with asyncio.timeout(STEP_WITHIN.total_seconds()):
                 await producer.start()
         except KAFKA_AWAY as error:
-            await _stop(producer)
+            await stop_clients(producer, within=_STOP_WITHIN)
             raise PublishFailed(type(error).__name__) from error
         except BaseException:
-            await _stop(producer)
+            await stop_clients(producer, within=_STOP_WITHIN)
             raise
         return producer
-
-    async def _tail(self) -> Tail:
-        try:
-            async with asyncio.timeout(_STEP_WITHIN.total_seconds()):
-                return await read_tail(self._kafka, self._topics.results, self._lane)
-        except TailMissing as error:
-            raise self._results_gone("is not there") from error
-        except TailUnreadable as error:
-            raise LaneHalted(
-                self._lane,
-                f"{error} on {self._topics.results}",
-                "Only this service may write there: find the writer, remove its right to",
-            ) from error
-        except KAFKA_AWAY as error:
-            raise PublishFailed(type(error).__name__) from error
-
-    async def _last_published(self, tail: Tail) -> Published:
-        row = await self._journal.lane(self._lane)
-        if tail.end_offset < row.published_end_offset:
-            raise self._results_gone(
-                f"ends at offset {tail.end_offset}, was at {row.published_end_offset}"
-            )
-        if tail.sequence is None and tail.first_offset > row.published_end_offset:
-            raise LaneHalted(
-                self._lane,
-                f"{self._topics.results} was emptied behind what is known to be published",
-                "Find out how far readers got, note it in lanes.published_result_sequence and"
-                " published_end_offset; retention must be longer than an outage",
-            )
-        sequence = max(tail.sequence or 0, row.published_result_sequence)
-        if sequence > row.result_sequence:
-            raise LaneHalted(
-                self._lane,
-                f"the output ends at {sequence}, the journal at {row.result_sequence}",
-                "PostgreSQL has lost commits, as after a restore: run `funnel recover`; delete"
-                " nothing, the topics still have what is missing",
-            )
-        await self._demand_own(tail)
-        return Published(sequence, tail.end_offset)
-
-    async def _demand_own(self, tail: Tail) -> None:
-        """The last result there must be the one that this journal has under its number."""
-        if tail.sequence is None:
-            return
-        recorded_at = await self._journal.recorded_at(self._lane, tail.sequence)
-        if recorded_at is not None and timestamp_text(recorded_at) != tail.time:
-            raise LaneHalted(
-                self._lane,
-                f"result {tail.sequence} on {self._topics.results} is not the journal's",
-                "Another deployment writes there: give each its own FUNNEL_TOPIC_PREFIX. Or"
-                " PostgreSQL was restored and has gone on since: restore it once more, then run"
-                " `funnel recover` before any consumer",
-            )
-
-    def _results_gone(self, how: str) -> LaneHalted:
-        return LaneHalted(
-            self._lane,
-            f"{self._topics.results} {how}",
-            "The topic was deleted or lost records: restore it",
-        )
 
     async def _catch_up(self) -> None:
         """Publish from the journal whatever follows the last published result."""
@@ -271,17 +220,33 @@ class Publisher:
             raise PublishFailed("no producer")
         self._hook("before_publish")
         try:
-            async with asyncio.timeout(_STEP_WITHIN.total_seconds()):
-                await producer.begin_transaction()
-                end = await self._send(producer, rows)
-                self._hook("after_sends")
-                await producer.commit_transaction()
+            with self._span(rows):
+                async with asyncio.timeout(STEP_WITHIN.total_seconds()):
+                    await producer.begin_transaction()
+                    end = await self._send(producer, rows)
+                    self._hook("after_sends")
+                    await producer.commit_transaction()
         except KAFKA_AWAY as error:
             raise PublishFailed(type(error).__name__) from error
         self._hook("after_publish")
         # The commit marker takes one more offset.
         self.published = Published(rows[-1].result_sequence, end + 1)
         self._moved.set()
+
+    def _span(self, rows: Sequence[JournalRow]) -> AbstractContextManager[Span]:
+        return self._open_span(
+            f"publish {self._topics.results}",
+            "producer",
+            {
+                "messaging.system": "kafka",
+                "messaging.operation.name": "publish",
+                "messaging.operation.type": "send",
+                "messaging.destination.name": self._topics.results,
+                "messaging.destination.partition.id": str(self._lane),
+                "gulf_funnel.journal_rows": len(rows),
+            },
+            links=(row.traceparent for row in rows),
+        )
 
     async def _send(self, producer: AIOKafkaProducer, rows: Sequence[JournalRow]) -> int:
         """Every record of the rows, acknowledged; the end of results behind them.
@@ -290,7 +255,9 @@ class Publisher:
         """
         open_batches: dict[tuple[str, int], Any] = {}
         sent: list[_Sent] = []
-        for row in rows:
+        for number, row in enumerate(rows, 1):
+            if number % ROWS_BUILT_AT_ONCE == 0:
+                await asyncio.sleep(0)  # the lane's own work goes on meanwhile
             for record in self._builder.records(row):
                 at = record.topic, record.partition
                 batch = open_batches.get(at)
@@ -308,7 +275,7 @@ class Publisher:
     async def _discard(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer)
+            await stop_clients(producer, within=_STOP_WITHIN)
 
     def _note_away(self, error: Exception | None) -> None:
         """One line for each change of state."""
@@ -357,13 +324,3 @@ def _append(batch: Any, record: OutputRecord) -> Any:
     return batch.append(
         timestamp=record.timestamp, key=record.key, value=record.value, headers=record.headers
     )
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    """Never awaited without a deadline: stop() flushes for as long as a broker is gone.
-
-    It is left to itself then: cut short, it would never close its connections.
-    """
-    stopping = asyncio.create_task(producer.stop())
-    stopping.add_done_callback(lambda task: task.cancelled() or task.exception())
-    await asyncio.wait({stopping}, timeout=_STOP_WITHIN.total_seconds())

@@ -1,16 +1,19 @@
-"""The tail of a lane's results: the one witness of what was really published.
+"""The tail of a numbered output log: the one witness of what was really published.
 
 Believed only once no transaction is open on the partition, so that nothing can still appear
 before what was read.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError
+
+from producer.stopping import stop_clients
 
 KAFKA_AWAY = (
     KafkaError,
@@ -41,10 +44,15 @@ class TailMissing(Exception):
     """There is no such topic."""
 
 
-async def read_tail(kafka: Mapping[str, Any], topic: str, partition: int) -> Tail:
-    """The last committed record of a results partition.
+async def read_tail(
+    kafka: Mapping[str, Any], topic: str, partition: int, *, settled: bool = True
+) -> Tail:
+    """The last committed record of a partition.
 
     Waits until the stable end is the high watermark; the caller bounds the wait.
+
+    Args:
+        settled: False looks at what is committed before the first open transaction, at once.
 
     Raises:
         KAFKA_AWAY: Kafka does not answer.
@@ -52,12 +60,14 @@ async def read_tail(kafka: Mapping[str, Any], topic: str, partition: int) -> Tai
         TailUnreadable: the record is not ours.
     """
     at = TopicPartition(topic, partition)
-    end = await _settled_end(kafka, at)
+    end = await _settled_end(kafka, at) if settled else None
     consumer = _consumer(kafka, "read_committed")
     try:
         await consumer.start()
         consumer.assign([at])
         first = int((await consumer.beginning_offsets([at]))[at])
+        if end is None:
+            end = int((await consumer.end_offsets([at]))[at])
         step = _STEP_FIRST
         while True:
             start = max(first, end - step)
@@ -68,16 +78,23 @@ async def read_tail(kafka: Mapping[str, Any], topic: str, partition: int) -> Tai
                 return Tail(None, None, first, end)
             step *= _STEP_FACTOR
     finally:
-        await _stop(consumer)
+        await stop_clients(consumer, within=_STOP_WITHIN)
+
+
+async def unsettled(
+    kafka: Mapping[str, Any], partitions: Iterable[tuple[str, int]]
+) -> set[tuple[str, int]]:
+    """Those of them that exist and have a transaction open. Raises KAFKA_AWAY."""
+    async with _both(kafka) as (uncommitted, committed):
+        topics = await committed.topics()
+        asked = [TopicPartition(*each) for each in partitions if each[0] in topics]
+        high, stable = await uncommitted.end_offsets(asked), await committed.end_offsets(asked)
+    return {(at.topic, at.partition) for at in asked if stable[at] < high[at]}
 
 
 async def _settled_end(kafka: Mapping[str, Any], at: TopicPartition) -> int:
     """The end of the partition, once no transaction is open on it."""
-    committed = _consumer(kafka, "read_committed")
-    uncommitted = _consumer(kafka, "read_uncommitted")
-    try:
-        await committed.start()
-        await uncommitted.start()
+    async with _both(kafka) as (uncommitted, committed):
         if at.topic not in await committed.topics():
             raise TailMissing(at.topic)
         while True:
@@ -86,9 +103,18 @@ async def _settled_end(kafka: Mapping[str, Any], at: TopicPartition) -> int:
             if stable >= high:
                 return high
             await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def _both(kafka: Mapping[str, Any]) -> AsyncIterator[tuple[AIOKafkaConsumer, ...]]:
+    """A reader of everything, and one that sees what is committed only."""
+    readers = _consumer(kafka, "read_uncommitted"), _consumer(kafka, "read_committed")
+    try:
+        for each in readers:
+            await each.start()
+        yield readers
     finally:
-        await _stop(committed)
-        await _stop(uncommitted)
+        await stop_clients(*readers, within=_STOP_WITHIN)
 
 
 async def _newest(consumer: AIOKafkaConsumer, at: TopicPartition, start: int, end: int) -> Any:
@@ -105,7 +131,9 @@ def _numbered(record: Any) -> tuple[int, str]:
     headers = dict(record.headers)
     text = headers.get("ce_sequence") or b""
     if not text.isdigit():
-        raise TailUnreadable(f"the record at offset {record.offset} has no sequence")
+        raise TailUnreadable(
+            f"the record at offset {record.offset} on {record.topic} has no sequence"
+        )
     return int(text), (headers.get("ce_time") or b"").decode("utf-8", "replace")
 
 
@@ -118,10 +146,3 @@ def _consumer(kafka: Mapping[str, Any], isolation: str) -> AIOKafkaConsumer:
         isolation_level=isolation,
         fetch_max_wait_ms=50,
     )
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    """In a task of its own: aiokafka passes on the cancellation of its own tasks."""
-    stopping = asyncio.create_task(consumer.stop())
-    stopping.add_done_callback(lambda task: task.cancelled() or task.exception())
-    await asyncio.wait({stopping}, timeout=_STOP_WITHIN.total_seconds())

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from stack.servers import StackError
+from stack.servers import Report, StackError
 
 POLL_S = 0.02
 
@@ -22,6 +22,10 @@ REAP_S_MAX = 3.0
 
 KILL_S_MAX = 10.0
 """SIGKILL is immediate unless the process sits in a disk write."""
+
+
+STARTS_MAX = 3
+"""How often a port is chosen anew: who listens on 200 free ones in turn does it on purpose."""
 
 
 class BackgroundProcess:
@@ -33,6 +37,7 @@ class BackgroundProcess:
         self.log_file = log_file
         self._pid_file = folder / "pid"
         self._child: int | None = None
+        self._log_begins = 0
 
     @property
     def pid(self) -> int | None:
@@ -48,6 +53,7 @@ class BackgroundProcess:
         self._pid_file.unlink(missing_ok=True)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
+            self._log_begins = log.tell()
             child = subprocess.Popen(
                 ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self._pid_file), *command],
                 stdin=subprocess.DEVNULL,
@@ -61,6 +67,32 @@ class BackgroundProcess:
             )
         self._child = child.pid
         child.returncode = 0  # we reap it; without this Popen would warn that it still runs
+
+    def start(
+        self,
+        spawn: Callable[[], None],
+        ready: Callable[[], bool],
+        *,
+        timeout_s: float,
+        report: Report,
+    ) -> None:
+        """`spawn()` and wait until `ready()`; again, should the chosen port be taken meanwhile.
+
+        Args:
+            spawn: chooses a free port and calls our `spawn` with it.
+
+        Raises:
+            StackError: see `wait_ready`.
+        """
+        for starts in range(1, STARTS_MAX + 1):
+            spawn()
+            try:
+                return self.wait_ready(ready, timeout_s=timeout_s)
+            except StackError as error:
+                if starts == STARTS_MAX or not self.lost_its_port():
+                    raise
+                report(f"{error}; trying again on another port")
+        return None
 
     def wait_ready(self, ready: Callable[[], bool], *, timeout_s: float) -> None:
         """Wait until `ready()`.
@@ -82,9 +114,7 @@ class BackgroundProcess:
             return
         self.resume()
         _send(pid, polite)
-        if _all_ended([pid], timeout_s=timeout_s):
-            self._pid_file.unlink(missing_ok=True)
-        else:
+        if not _all_ended([pid], timeout_s=timeout_s):
             self.kill()
 
     def kill(self) -> None:
@@ -97,7 +127,6 @@ class BackgroundProcess:
             _send(each, signal.SIGKILL)
         if not _all_ended(family, timeout_s=KILL_S_MAX):
             raise StackError(f"{self.title} (pid {pid}) did not end after SIGKILL")
-        self._pid_file.unlink(missing_ok=True)
 
     def pause(self) -> None:
         """SIGSTOP the process, then its children: connections stay open and nobody answers."""
@@ -111,6 +140,14 @@ class BackgroundProcess:
         if (pid := self.pid) is not None:
             for each in (*_children(pid), pid):
                 _send(each, signal.SIGCONT)
+
+    def lost_its_port(self) -> bool:
+        """Has the process that was spawned here ended, as somebody else had taken its port?"""
+        if self.pid is not None:
+            return False
+        with self.log_file.open("rb") as log:
+            log.seek(self._log_begins)
+            return b"Address already in use" in log.read()
 
     def _last_line(self) -> str:
         lines = self.log_file.read_text(errors="replace").strip().splitlines()
@@ -162,6 +199,25 @@ def command_line(pid: int) -> str:
     if sys.platform != "linux":
         return _ps("-ww", "-o", "command=", "-p", str(pid))
     return _proc(pid, "cmdline").replace("\0", " ")
+
+
+def listens(pid: int, port: int) -> bool:
+    """Is it this process that listens on a port of 127.0.0.1? Linux tells, else it is believed."""
+    if sys.platform != "linux":
+        return True
+    wanted = f":{port:04X}"
+    rows = [line.split() for table in ("tcp", "tcp6") for line in _net(table)]
+    inodes = {row[9] for row in rows if row[1].endswith(wanted) and row[3] == "0A"}
+    try:
+        files = [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return False
+    return any(f"socket:[{inode}]" in files for inode in inodes)
+
+
+def _net(table: str) -> list[str]:
+    path = Path(f"/proc/net/{table}")
+    return path.read_text().splitlines()[1:] if path.exists() else []
 
 
 def memory_in_use(segment: str) -> bool:

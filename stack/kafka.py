@@ -13,7 +13,7 @@ import subprocess
 import uuid
 from pathlib import Path
 
-from stack.background import BackgroundProcess
+from stack.background import BackgroundProcess, listens
 from stack.files import (
     build_folder,
     cause_told,
@@ -100,9 +100,11 @@ class KafkaServer:
         with file_errors_told(self._folder), locked(self._lock_file):
             if self._process.pid is not None:
                 self._process.resume()
+                self._process.wait_ready(self._is_ready, timeout_s=READY_S_MAX)
             else:
-                self._spawn()
-            self._process.wait_ready(self._is_ready, timeout_s=READY_S_MAX)
+                self._process.start(
+                    self._spawn, self._is_ready, timeout_s=READY_S_MAX, report=self._report
+                )
         self._report(f"Kafka ready on port {self._port()}")
         return self.bootstrap_servers
 
@@ -157,8 +159,11 @@ class KafkaServer:
         )
 
     def _is_ready(self) -> bool:
-        port = self._port()
-        return port is not None and answers(port)
+        pid, port = self._process.pid, self._port()
+        if pid is None or port is None or not answers(port):
+            return False
+        # A stranger's broker may have taken the port, and would answer. Last, for it reads a lot.
+        return listens(pid, port)
 
     def _port(self) -> int | None:
         ports = self._folder / "ports"
@@ -177,6 +182,8 @@ def _java(jars: list[Path]) -> list[str]:
         class_path,
         "-Djava.awt.headless=true",
         "-XX:-UsePerfData",
+        # On a machine of few cores the second compiler takes more of them than it gives back.
+        "-XX:TieredStopAtLevel=1",
         # What Kafka itself asks for, said so that Java does not warn of it.
         "--sun-misc-unsafe-memory-access=allow",
         "--enable-native-access=ALL-UNNAMED",
@@ -205,7 +212,7 @@ def _format(folder: Path, java: list[str]) -> None:
     logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"
     try:
         subprocess.run(
-            [*java, "-XX:TieredStopAtLevel=1", logging, "kafka.tools.StorageTool", *arguments],
+            [*java, logging, "kafka.tools.StorageTool", *arguments],
             capture_output=True,
             text=True,
             check=True,

@@ -9,10 +9,12 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import hypothesis
 import pytest
 
 from contract.topics import Topics
@@ -26,7 +28,55 @@ from stack.servers import Servers
 PARTITIONS_TOTAL = 4
 LOGS = Path("test-logs")
 
-Stack = EmbeddedStack | ContainerStack | ExternalStack
+WORKERS_MAX = 4
+WORKER_GIB = 2
+"""What one worker's two pairs of servers and its consumers take while faults are tested."""
+
+INTERRUPTED_S_MAX = 30.0
+"""A controlled shutdown of Kafka may take half of it."""
+
+OWN_FOLDER = pytest.StashKey[str]()
+
+OwnStack = EmbeddedStack | ContainerStack
+"""Servers that a test may kill and freeze."""
+Stack = OwnStack | ExternalStack
+
+# How long an example takes is the business of the machine, which tests share with one another.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, as tests wait half of their time, and as memory allows."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**30
+    return max(1, min((os.cpu_count() or 1) + 1, WORKERS_MAX, memory // WORKER_GIB))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Temp folders of this run alone: where root runs the tests, PostgreSQL has another user, and
+    each run of pytest closes the folder that runs share to others, those that are at work too."""
+    if config.option.basetemp is None:
+        config.stash[OWN_FOLDER] = config.option.basetemp = tempfile.mkdtemp(prefix="funnel-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """They stay if a test failed."""
+    folder, session = config.stash.get(OWN_FOLDER, None), config.pluginmanager.getplugin("session")
+    if folder is not None and not getattr(session, "testsfailed", 0):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After Ctrl-C workers are given the time to stop their servers before they are ended."""
+    distributed = session.config.pluginmanager.getplugin("dsession")
+    for node in getattr(distributed, "_active_nodes", ()):
+        with suppress(OSError, EOFError, node.channel.RemoteError):
+            node.channel.waitclose(INTERRUPTED_S_MAX)
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +91,8 @@ def server_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     finally:
         stack.stop()
         if request.session.testsfailed and (folder / "logs").exists():
-            shutil.copytree(folder / "logs", LOGS, dirs_exist_ok=True)
+            worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+            shutil.copytree(folder / "logs", LOGS / worker, dirs_exist_ok=True)
         shutil.rmtree(folder)
 
 

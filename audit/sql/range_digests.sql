@@ -2,7 +2,8 @@
 -- many were erased and yet hold something, and how many without the proof of an erasure. What may be
 -- personal goes in by its salted digest: see `journal_personal_digest` in schema.sql, of which this
 -- is a copy in built-in functions only. `record_send` gives each value its type and its length, so
--- no two rows look alike. This is format 1 of the chain.
+-- no two rows look alike. This is format 1 of the chain. LATERAL and OFFSET 0: salts are looked up,
+-- however many candidates have one.
 SELECT r.last_result, d.rows_total, d.last_recorded_at, d.digest, d.unblank, d.unproven
 FROM unnest($2::bigint[], $3::bigint[]) AS r (first_result, last_result)
 CROSS JOIN LATERAL (
@@ -49,14 +50,20 @@ CROSS JOIN LATERAL (
                    END AS telling
             FROM journal
         ) AS j
-        LEFT JOIN journal_salts AS s
-            ON s.organization_id = j.organization_id AND s.candidate_id = j.candidate_id
-        LEFT JOIN journal_erased_rows AS e
-            ON e.lane = j.lane AND e.result_sequence = j.result_sequence
-            AND e.journal_sequence = j.journal_sequence
-        LEFT JOIN erasures AS x
-            ON e.personal_digest IS NOT NULL AND x.organization_id = j.organization_id
-            AND x.candidate_id = j.candidate_id
+        LEFT JOIN LATERAL (
+            SELECT salt FROM journal_salts AS s
+            WHERE s.organization_id = j.organization_id AND s.candidate_id = j.candidate_id
+            OFFSET 0) AS s ON true
+        LEFT JOIN LATERAL (
+            SELECT personal_digest FROM journal_erased_rows AS e
+            WHERE e.lane = j.lane AND e.result_sequence = j.result_sequence
+                AND e.journal_sequence = j.journal_sequence
+            OFFSET 0) AS e ON true
+        LEFT JOIN LATERAL (
+            SELECT candidate_id, completed_at FROM erasures AS x
+            WHERE e.personal_digest IS NOT NULL AND x.organization_id = j.organization_id
+                AND x.candidate_id = j.candidate_id
+            OFFSET 0) AS x ON true
         WHERE j.lane = $1 AND j.result_sequence >= r.first_result
             AND j.result_sequence <= r.last_result
     ) AS h

@@ -6,8 +6,10 @@ SELECT j.recorded_at, j.lane, j.journal_sequence, j.result_sequence, j.change_se
        j.previous_version, j.details, j.change, coalesce(j.forward, d.record) AS forward,
        j.traceparent, j.tracestate, j.builder, j.operation_id
 FROM journal AS j
-LEFT JOIN dead_letters AS d
-    ON j.kind = 'dead_letter' AND d.lane = j.lane AND d.result_sequence = j.result_sequence
+LEFT JOIN LATERAL (
+    SELECT record FROM dead_letters AS d
+    WHERE j.kind = 'dead_letter' AND d.lane = j.lane AND d.result_sequence = j.result_sequence
+    OFFSET 0) AS d ON true
 WHERE j.lane = $1 AND (j.result_sequence, j.journal_sequence) > ($2::bigint, $3::bigint)
   AND j.result_sequence <= $4
   AND j.recorded_at >= $5

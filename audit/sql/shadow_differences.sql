@@ -11,8 +11,10 @@ SELECT count(*) AS candidates_total,
                      c.updated_at)) AS suspects
 FROM (SELECT * FROM shadow.candidates
       WHERE (organization_id, candidate_id) >= ($1::uuid, $2::uuid)
-        AND (organization_id, candidate_id) <= ($3::uuid, $4::uuid)) AS r
+        AND (organization_id, candidate_id) <= ($3::uuid, $4::uuid)
+      ORDER BY organization_id, candidate_id OFFSET 0) AS r
 FULL JOIN (SELECT * FROM candidates
            WHERE (organization_id, candidate_id) >= ($1::uuid, $2::uuid)
-             AND (organization_id, candidate_id) <= ($3::uuid, $4::uuid)) AS c
+             AND (organization_id, candidate_id) <= ($3::uuid, $4::uuid)
+           ORDER BY organization_id, candidate_id OFFSET 0) AS c
     USING (organization_id, candidate_id)

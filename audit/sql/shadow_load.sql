@@ -6,10 +6,11 @@ SELECT n.organization_id, n.candidate_id, s.first_name, s.last_name, s.email, s.
 FROM (
     SELECT organization_id, candidate_id, max(version) AS version
     FROM (
-        SELECT organization_id, candidate_id, version FROM journal
-        WHERE change_sequence IS NOT NULL
-          AND (organization_id, candidate_id) >= ($1::uuid, $2::uuid)
-          AND (organization_id, candidate_id) <= ($3::uuid, $4::uuid)
+        (SELECT organization_id, candidate_id, version FROM journal
+         WHERE change_sequence IS NOT NULL
+           AND (organization_id, candidate_id) >= ($1::uuid, $2::uuid)
+           AND (organization_id, candidate_id) <= ($3::uuid, $4::uuid)
+         ORDER BY organization_id, candidate_id, version OFFSET 0)
         UNION ALL
         SELECT organization_id, candidate_id, version FROM checkpoint_candidates
         WHERE (organization_id, candidate_id) >= ($1::uuid, $2::uuid)

@@ -5,4 +5,5 @@ FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY
 WHERE EXISTS (
     SELECT FROM journal AS j
     WHERE j.organization_id = k.organization_id AND j.candidate_id = k.candidate_id
-      AND j.version > k.version AND j.change_sequence IS NOT NULL)
+      AND j.version > k.version AND j.change_sequence IS NOT NULL
+    OFFSET 0)

@@ -5,7 +5,7 @@ INSERT INTO journal (recorded_at, lane, journal_sequence, result_sequence, chang
                      command_source, command_type, actor, outcome, version, previous_version,
                      change, builder)
 SELECT c.recorded_at, $1, s.sequence, s.sequence, CASE WHEN s.changes THEN n + 1 END, 'command',
-       s.sequence - 1, md5($1 || ':' || s.sequence)::uuid,
+       s.sequence - 1, overlay(md5($1 || ':' || s.sequence) PLACING c.recorded_digits FROM 1)::uuid,
        decode(md5('digest' || s.sequence), 'hex'), c.organization_id, c.candidate_id,
        'fill-' || $1 || '-' || s.sequence, '/gulf-funnel/bench',
        CASE WHEN s.changes AND c.version = 1 THEN 'candidate.create.v1'
@@ -55,7 +55,9 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT w.*,
            to_char(w.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-               AS recorded_text
+               AS recorded_text,
+           lpad(to_hex((extract(epoch FROM w.recorded_at) * 1000)::bigint), 12, '0')
+               AS recorded_digits  -- how the identity of a UUIDv7 begins
     OFFSET 0
 ) AS c
 CROSS JOIN LATERAL (

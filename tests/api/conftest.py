@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.dev_keys import DevKeys, load_or_create
+from api.unreadable import HttpProtocol
 from contract.topics import Topics
 from producer.admin import apply_topics, delete_topics
 from stack.servers import Servers
@@ -120,7 +121,7 @@ async def client(app: FastAPI, token: Token) -> AsyncIterator[httpx2.AsyncClient
 async def served(database_url: str, keys: DevKeys) -> AsyncIterator[tuple[FastAPI, str]]:
     """The application behind uvicorn, and its URL."""
     app = application(database_url, keys)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, http=HttpProtocol, log_config=None, lifespan="on"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         await until(lambda: server.started)

@@ -14,11 +14,11 @@ SAMPLES = {"command_id": "order-1", "dead_letter_id": "0-1", "action": "pause"}
 
 
 class Guarded(NamedTuple):
-    """One method of one route, and the scope that its documentation names."""
+    """One method of one route, and the scopes that its documentation names: one will do."""
 
     method: str
     path: str
-    scope: str
+    scopes: tuple[str, ...]
 
 
 def guarded_routes(app: FastAPI) -> list[Guarded]:
@@ -26,10 +26,10 @@ def guarded_routes(app: FastAPI) -> list[Guarded]:
     found: list[Guarded] = []
     for route in app.routes:
         if isinstance(route, APIRoute) and route.path.startswith(BASE_PATH):
-            [security] = (route.openapi_extra or {})["security"]
-            [scope] = security["bearer"]
+            security = (route.openapi_extra or {})["security"]
+            scopes = tuple(scope for each in security for scope in each["bearer"])
             path = _filled(route.path)
-            found += [Guarded(method, path, scope) for method in route.methods or ()]
+            found += [Guarded(method, path, scopes) for method in route.methods or ()]
     return found
 
 

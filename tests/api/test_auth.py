@@ -19,9 +19,17 @@ from api.auth import InvalidToken, TokenVerifier
 from api.dev_keys import AUDIENCE, ISSUER, DevKeys
 from api.gate import Scope
 from api.limits import TOKEN_CHARACTERS_MAX
-from tests.api.asking import Token, application
+from tests.api.asking import (
+    Token,
+    all_candidates_path,
+    application,
+    candidate_path,
+    changes_path,
+    command_path,
+    history_path,
+)
 from tests.api.routes import Guarded, guarded_routes
-from tests.api.rows import ORGANIZATION
+from tests.api.rows import CANDIDATE, ORGANIZATION
 
 HOUR = 3600
 
@@ -177,8 +185,8 @@ async def test_no_token__is_401_before_anything_else_is_told(
 async def test_missing_scope__is_403_and_named_at_every_route(
     detached: httpx2.AsyncClient, token: Token, routes: list[Guarded]
 ) -> None:
-    for method, path, scope in routes:
-        others = {each for each in get_args(Scope) if each != scope} | {f"{scope}er"}
+    for method, path, needed in routes:
+        others = {*get_args(Scope), *(f"{each}er" for each in needed)} - {*needed}
         for scopes in ((), tuple(others)):
             answer = await detached.request(
                 method, path, headers={"authorization": f"Bearer {token(scopes=scopes)}"}
@@ -188,8 +196,40 @@ async def test_missing_scope__is_403_and_named_at_every_route(
             assert answer.json()["code"] == "missing_scope"
             assert (
                 answer.headers["www-authenticate"]
-                == f'Bearer error="insufficient_scope", scope="{scope}"'
+                == f'Bearer error="insufficient_scope", scope="{needed[0]}"'
             )
+
+
+AUDITED = (
+    f"{candidate_path(CANDIDATE)}?version=1",
+    f"{candidate_path(CANDIDATE)}?as_of=2026-01-01T00:00:00Z",
+    history_path(CANDIDATE),
+    changes_path(),
+    command_path("order-1"),
+    "/api/gulf-funnel/bulk-operations",
+    f"/api/gulf-funnel/bulk-operations/{CANDIDATE}",
+    f"/api/gulf-funnel/bulk-operations/{CANDIDATE}/items",
+    f"/api/gulf-funnel/bulk-operations/{CANDIDATE}/events",
+)
+PRESENT = (candidate_path(CANDIDATE), all_candidates_path())
+
+
+async def test_auditor__reads_what_was_and_nothing_else(
+    detached: httpx2.AsyncClient, token: Token, routes: list[Guarded]
+) -> None:
+    headers = {"authorization": f"Bearer {token(scopes=('audit:read',))}"}
+
+    let_in = [(await detached.get(path, headers=headers)).status_code for path in AUDITED]
+    kept_out = [(await detached.get(path, headers=headers)).status_code for path in PRESENT]
+    others = {
+        (await detached.request(method, path, headers=headers)).status_code
+        for method, path, scopes in routes
+        if "audit:read" not in scopes
+    }
+
+    assert let_in == [503] * len(AUDITED)  # past the door; there is no database
+    assert kept_out == [403] * len(PRESENT)
+    assert others == {403}
 
 
 @pytest.mark.parametrize(

@@ -207,12 +207,12 @@ async def test_silent_stream__beats_and_ends_with_its_client_and_with_the_proces
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits = served[0].state.changes
-    monkeypatch.setattr(changes, "CHANGES_BEAT_S", 0.05)
+    monkeypatch.setattr(changes, "STREAM_BEAT_S", 0.05)
     async with over_the_wire.stream("GET", changes_path(), headers=STREAM) as answer:
         lines = answer.aiter_lines()
         beats = [await anext(lines) for _ in range(6)]
         assert beats[2:] == [": still here", ""] * 2
-    monkeypatch.setattr(changes, "CHANGES_BEAT_S", 30.0)
+    monkeypatch.setattr(changes, "STREAM_BEAT_S", 30.0)
     await until(lambda: waits.total == 0)
 
     async with stream(over_the_wire) as frames:
@@ -240,3 +240,30 @@ async def test_full__is_503(app: FastAPI, token: Token, lanes: Rows) -> None:
     async with client_of(app, token()) as client:
         for headers in (STREAM, {"prefer": "wait=1"}):
             assert (await client.get(changes_path(), headers=headers)).status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("accept", "streams"),
+    [
+        ("text/event-stream", True),
+        ("Text/Event-Stream", True),
+        ("application/json, text/event-stream", True),
+        ("text/event-stream;q=0.9, */*;q=0.1", True),
+        ("text/event-stream;q=0.2, application/json", False),
+        ("text/event-stream; charset=utf-8; q=0.2, application/*;q=0.3", False),
+        ("text/event-stream;q=0", False),
+        ("text/event-stream;q=0, */*", False),
+        ("text/*, application/json;q=0.5", False),
+        ("*/*", False),
+        ("application/json", False),
+    ],
+)
+async def test_stream__is_for_who_wants_it_more_than_json(
+    app: FastAPI, client: httpx2.AsyncClient, lanes: Rows, accept: str, streams: bool
+) -> None:
+    app.state.changes.end_all()  # a stream ends as soon as it has begun
+
+    answer = await client.get(changes_path(), headers={"accept": accept})
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream") is streams

@@ -1,6 +1,7 @@
 """Pages of other origins: shut out unless the settings name them."""
 
 import httpx2
+import pytest
 
 from api.dev_keys import DevKeys
 from tests.api.asking import application, candidate_path, client_of
@@ -36,6 +37,28 @@ async def test_cors__lets_named_origins_ask_and_read_our_headers(keys: DevKeys) 
     assert "etag" in asked.headers["access-control-expose-headers"]
     assert "access-control-allow-credentials" not in asked.headers
     assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"origin": "https://evil.example"},
+        {"access-control-request-method": "PUT"},
+        {"access-control-request-headers": "x-secret"},
+    ],
+)
+async def test_preflight_refused__is_a_problem(keys: DevKeys, asked: dict[str, str]) -> None:
+    app = application("postgresql://nobody.invalid/none", keys, cors_origins=[PAGE])
+    async with client_of(app) as client:
+        refused = await client.options(candidate_path(CANDIDATE), headers=PREFLIGHT | asked)
+
+    assert refused.status_code == 400
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.headers["vary"].startswith("Origin")
+    assert refused.json()["code"] == "cors_refused"
+    assert not [value for value in asked.values() if value in refused.text]
+    own = refused.headers.get("access-control-allow-origin")
+    assert own == (None if "origin" in asked else PAGE)
 
 
 async def test_every_answer__is_bound_to_what_it_is_for(detached: httpx2.AsyncClient) -> None:

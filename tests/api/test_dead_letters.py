@@ -1,17 +1,24 @@
 """`/dead-letters`: the queue over HTTP, for operators only, worked for real."""
 
+import asyncio
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx2
 import orjson
 import pytest
 
+from api.limits import ACQUIRE_S_MAX, LETTERS_S_MAX
+from api.ports import DeadLettersWanted, DeskAway
 from contract.record import SourceRecord
 from domain.identity import home_lane
+from funnel.dead_letter_desk import Desk
+from funnel.redriving import RedriveSender
 from tests.api.asking import Token
 from tests.api.world import World
 from tests.conftest import PARTITIONS_TOTAL
+from tests.faults.link import link_to
 
 PATH = "/api/gulf-funnel/dead-letters"
 OPERATOR = ("platform:operate",)
@@ -98,3 +105,23 @@ async def test_dead_letters__away_is_503(detached: httpx2.AsyncClient, token: To
     answer = await detached.get(PATH, headers=headers)
 
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+
+
+async def test_desk__a_database_that_falls_silent_is_away_and_comes_back(
+    world: World, database_url: str
+) -> None:
+    wanted = DeadLettersWanted(organization_id=str(uuid4()), limit=1)
+    address = urlsplit(database_url)
+    async with (
+        link_to(str(address.hostname), address.port or 0) as link,
+        Desk(link.url(database_url), RedriveSender(world.raw)).running() as desk,
+    ):
+        assert await desk.page(wanted) == []
+
+        link.fall_silent()
+        async with asyncio.timeout(LETTERS_S_MAX + 10 * ACQUIRE_S_MAX):
+            with pytest.raises(DeskAway):
+                await desk.page(wanted)
+
+        link.heal()
+        assert await desk.page(wanted) == []

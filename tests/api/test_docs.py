@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 import httpx2
+import jsonschema_rs
 import pytest
 
 from api.gate import Scope
@@ -65,9 +66,31 @@ async def test_openapi__tells_every_error_as_a_problem(detached: httpx2.AsyncCli
         if path.startswith("/api/"):
             assert {"400", "401", "403", "503"} <= set(errors)
             assert "404" in errors or "{" not in path
-            ((scheme, scopes),) = operation["security"][0].items()
-            assert (scheme, len(scopes)) == ("bearer", 1)
-            assert scopes[0] in get_args(Scope)
+            for alternative in operation["security"]:
+                ((scheme, scopes),) = alternative.items()
+                assert (scheme, len(scopes)) == ("bearer", 1)
+                assert scopes[0] in get_args(Scope)
+
+
+async def test_openapi__each_answer_has_an_example_that_its_schema_allows(
+    detached: httpx2.AsyncClient,
+) -> None:
+    document = (await detached.get("/openapi.json")).json()
+    shown = [
+        (f"{operation['operationId']} {status}", media_type, content)
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        for status, answer in operation["responses"].items()
+        for media_type, content in answer.get("content", {}).items()
+        if media_type != "text/plain"
+    ]
+
+    assert {media_type for _, media_type, _ in shown} == {
+        "application/json", "application/problem+json", "text/event-stream",
+    }  # fmt: skip
+    for where, _, content in shown:
+        rules = content["schema"] | {"components": document["components"]}
+        assert jsonschema_rs.is_valid(rules, content["example"]), where
 
 
 @pytest.mark.parametrize("path", ["/redoc", "/docs/oauth2-redirect"])

@@ -1,6 +1,7 @@
 """Bulk updates and bulk operations over HTTP, on the whole service."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -126,6 +127,9 @@ async def test_dry_run__tells_and_changes_nothing(
         ({"candidate_ids": ["x"], "changes": {"rating": 1}}, ["/candidate_ids/0"]),
         ({"candidate_ids": [str(uuid4())], "changes": {}}, ["/changes"]),
         ({"candidate_ids": [str(uuid4())], "changes": {"email": "a@b.de"}}, ["/changes/email"]),
+        ({"candidate_ids": [str(uuid4())], "changes": {"rating": "4"}}, ["/changes/rating"]),
+        ({"filter": {}, "changes": {"rating": 1}}, ["/filter"]),
+        ({"filter": {"stage": "a"}, "changes": {"rating": 1}}, ["/filter/stage"]),
         ({"candidate_ids": [str(uuid4())], "field": "rating", "value": 9}, ["/value"]),
         ({"candidate_ids": [str(uuid4())], "field": "email", "value": "x"}, ["/field"]),
         ({"candidate_ids": [str(uuid4())], "field": "rating"}, ["/value"]),
@@ -228,6 +232,39 @@ async def test_filter__becomes_an_operation(writer: httpx2.AsyncClient, ten: lis
     assert operation["filter"] == {"source": "fair"}
 
 
+async def test_filter__that_matches_none_or_too_many_is_answered(
+    writer: httpx2.AsyncClient, ten: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = await writer.post(BULK, json={"filter": {"source": "x"}, "changes": {"rating": 3}})
+    assert nobody.status_code == 202
+    [*_, (name, operation)] = [
+        event async for event in events(writer, f"{nobody.headers['location']}/events")
+    ]
+    assert (name, operation["counts"]["total"], operation["percentage"]) == ("completed", 0, 100.0)
+
+    for module in ("consumer.bulk", "consumer.operation_store"):
+        monkeypatch.setattr(f"{module}.BULK_FILTER_ITEMS_MAX", len(ten) - 1)
+    answer = await writer.post(BULK, json={"filter": {"status": "new"}, "changes": {"rating": 3}})
+    assert (answer.status_code, answer.json()["code"]) == (400, "too_many")
+
+
+async def test_merge__of_long_histories_is_taken_on(
+    writer: httpx2.AsyncClient, ten: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("consumer.apply", "consumer.background", "domain.bulk"):
+        monkeypatch.setattr(f"{module}.MERGE_HISTORY_VERSIONS_MAX", 1)
+    for each in ten[:2]:
+        await writer.patch(candidate_path(each), json={"source": "fair"})
+    versions = dict.fromkeys(ten[:2], 1)
+    body = {"candidate_ids": ten, "changes": {"rating": 3}, "on_conflict": "merge"}
+    answer = await writer.post(BULK, json=body | {"expected_versions": versions})
+    assert (answer.status_code, answer.json()["status"]) == (202, "pending")
+    [*_, (name, operation)] = [
+        event async for event in events(writer, f"{answer.headers['location']}/events")
+    ]
+    assert (name, operation["counts"]["applied"]) == ("completed", 10)
+
+
 @pytest.mark.parametrize(
     ("query", "pointer"),
     [
@@ -305,7 +342,7 @@ FURTHER = """
 """
 DONE = """
     UPDATE bulk_operations
-    SET applied = 100, pending = 0, status = 'completed', completed_at = now()
+    SET applied = 100, pending = 0, status = 'completed', completed_at = now(), updated_at = now()
     WHERE operation_id = $1
 """
 
@@ -326,9 +363,16 @@ async def test_stream__tells_progress_to_the_end_of_the_operation_or_of_the_proc
     told = (await client.get(paths[0])).json()
     await rows.connection.execute(DONE, paths[0].rpartition("/")[2])
     of_the_operation = (await ended).text
+    (done,) = re.findall(r"id: (.*)\nevent: completed", of_the_operation)
+    back, stale = [
+        await client.get(f"{paths[0]}/events", headers={"last-event-id": seen})
+        for seen in (done, told["updated_at"])
+    ]
     app.state.waits.end_all()
     of_the_process = (await going_on).text
 
+    assert (back.status_code, back.content) == (204, b"")
+    assert stale.text.count("event: completed") == 1
     assert (told["percentage"], told["items_per_second"], told["seconds_left"]) == (50.0, 5.0, 10.0)
     assert of_the_operation.count("event: completed") == 1
     assert of_the_process.count("event: progress") >= 1

@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 import pytest
 
-from domain.identity import identity_prefix
+from domain.identity import identity_range
 from tests.api.rows import CANDIDATE, ORGANIZATION, Connection
 
 ROWS_TOTAL = 20_000
@@ -79,14 +79,14 @@ async def test_candidates__are_read_by_their_key(superuser: Connection, plans: l
 async def test_commands__are_read_by_identity_and_dead_letters_by_place(
     superuser: Connection, plans: list[str]
 ) -> None:
-    prefix = identity_prefix(ORGANIZATION, "x")
+    lowest, highest = identity_range(ORGANIZATION, "x")
 
     await superuser.fetch(
         "SELECT ended FROM read_commands($1, $2, $3, $4, $5, $6)",
         [ORGANIZATION],
         ["x"],
-        [prefix + "0" * 16],
-        [prefix + "f" * 16],
+        [lowest],
+        [highest],
         [0],
         [5],
     )

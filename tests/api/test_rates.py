@@ -1,6 +1,10 @@
 """A user's allowance of writes."""
 
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -9,8 +13,10 @@ import structlog
 from api.auth import Principal
 from api.dev_keys import DevKeys
 from api.ports import CommandToSend, SenderAway
+from api.problems import Problem
 from api.queries import Position
 from api.rates import WriteLimit
+from stack.files import free_port
 from tests.api.asking import Token, all_candidates_path, application, candidate_path, client_of
 from tests.api.rows import CANDIDATE, OTHER_ORGANIZATION
 
@@ -88,6 +94,57 @@ async def test_store_that_is_away__lets_writes_go_on_and_is_logged_once() -> Non
 
     assert told == [{}, {}, {}]
     assert [each["action"] for each in logs] == ["write_limit_away"]
+
+
+@contextmanager
+def redis(port: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A server of this machine's; skips where there is none."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        pytest.skip("neither redis-server nor valkey-server is on PATH")
+    process = subprocess.Popen(
+        [program, "--port", str(port), "--save", "", "--dir", str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if "Ready to accept connections" in line:
+                break
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+async def test_redis__counts_for_all_processes_and_may_go_and_come_back(tmp_path: Path) -> None:
+    port = free_port(taken=[])
+    store = f"redis://127.0.0.1:{port}/0"
+    here, there = WriteLimit("3/hour", store=store), WriteLimit("3/hour", store=store)
+    ada = Principal("ada", OTHER_ORGANIZATION, frozenset())
+    bob = Principal("bob", OTHER_ORGANIZATION, frozenset())
+
+    with redis(port, tmp_path):
+        told = [await each.take(ada) for each in (here, there, here)]
+        with pytest.raises(Problem) as refused:
+            await there.take(ada)
+        others = await there.take(bob)
+    with structlog.testing.capture_logs() as logs:
+        unseen = await here.take(ada)
+        with redis(port, tmp_path):
+            back = await here.take(ada)
+    for each in (here, there):
+        await each._limiter.storage.bridge.storage.aclose()  # type: ignore[attr-defined]
+
+    left = [each["ratelimit"].partition(";t=")[0] for each in told]
+    assert left == ['"writes";r=2', '"writes";r=1', '"writes";r=0']
+    assert refused.value.status == 429
+    assert 3500 < int(refused.value.headers["retry-after"]) <= 3600
+    assert others["ratelimit"].startswith('"writes";r=2;')
+    assert unseen == {}
+    assert back["ratelimit"].startswith('"writes";r=2;')  # what it forgot is not held against ada
+    assert [each["action"] for each in logs] == ["write_limit_away", "write_limit_back"]
 
 
 async def test_off__counts_nothing() -> None:

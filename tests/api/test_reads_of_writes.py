@@ -2,15 +2,21 @@
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 
+from api.dev_keys import DevKeys
 from tests.api.asking import (
+    Token,
     all_candidates_path,
+    application,
     candidate_path,
     changes_path,
+    client_of,
     history_path,
     list_path,
+    running,
 )
 from tests.api.world import PERSON, World
 
@@ -45,6 +51,25 @@ async def test_writes__are_listed_told_and_fed_at_once(world: World) -> None:
         feed = (await client.get(changes_path())).json()["items"]
         assert [event["data"]["version"] for event in feed] == [1, 2, 3]
         assert feed[-1]["data"]["state"] == moved
+
+
+async def test_writes__are_read_at_once_by_an_application_of_its_own(
+    world: World, keys: DevKeys, token: Token
+) -> None:
+    """With its own connections, as another process has them: what is answered can be read there."""
+    claims = {"organization_id": str(uuid4())}
+    async with (
+        running(application(world.database_url, keys, topics=world.topics)) as other,
+        world.client(**claims) as writing,
+        client_of(other, token(**claims)) as reading,
+    ):
+        written = (await writing.post(all_candidates_path(), json=PERSON)).json()
+        path = candidate_path(written["candidate_id"])
+        for rating in (1, 2, 3, 4, 5):
+            assert (await reading.get(path)).json() == written
+            written = (await writing.patch(path, json={"rating": rating})).json()
+            assert written["version"] == rating + 1
+        assert (await reading.get(path)).json() == written
 
 
 async def test_erased_candidate__is_nowhere_and_the_feed_says_so(world: World) -> None:

@@ -68,7 +68,6 @@ def _ask(operation: Any, authorization: str) -> int:
         max_examples=EXAMPLES,
         derandomize=True,
         database=None,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )

@@ -114,6 +114,77 @@ async def test_another_organization__is_answered_as_what_does_not_exist(
         assert theirs.content == nowhere.content
 
 
+WORK = """
+SELECT relname, 'table', coalesce(seq_tup_read, 0), coalesce(idx_scan, 0),
+       coalesce(idx_tup_fetch, 0)
+FROM pg_stat_user_tables
+UNION ALL
+SELECT indexrelname, 'index', 0, coalesce(idx_scan, 0), coalesce(idx_tup_read, 0)
+FROM pg_stat_user_indexes
+"""
+OPERATION = f"/api/gulf-funnel/bulk-operations/{CANDIDATE}"
+
+
+async def test_another_organizations_id__takes_the_same_statements_and_the_same_work(
+    client: httpx2.AsyncClient,
+    app: FastAPI,
+    rows: Rows,
+    superuser: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What PostgreSQL looks up and reads for it is counted: so no clock can tell them apart."""
+    await rows.lanes()
+    state = await rows.candidate(organization_id=OTHER_ORGANIZATION)
+    await rows.changed(1, state)
+    await rows.settled(COMMAND, organization_id=OTHER_ORGANIZATION)
+    await superuser.execute(
+        """INSERT INTO bulk_operations (organization_id, operation_id, lane, command_id,
+               command_source, actor, type, changes, on_conflict, dry_run, status, total, pending,
+               created_at, updated_at)
+           VALUES ($1, $2, 0, 'c', '/s', 'me', 't', '{}', 'reject', false, 'running', 1, 1, now(),
+               now())""",
+        OTHER_ORGANIZATION, CANDIDATE,
+    )  # fmt: skip
+    database = app.state.read_tools.database
+    statements: list[str] = []
+    fetch = database.fetch
+
+    async def fetch_noted(sql: str, *arguments: object) -> object:
+        statements.append(sql)
+        return await fetch(sql, *arguments)
+
+    monkeypatch.setattr(database, "fetch", fetch_noted)
+
+    async def counted() -> dict[tuple[str, str], tuple[int, ...]]:
+        await fetch("SELECT pg_stat_force_next_flush()")
+        found = await superuser.fetch(WORK)
+        return {(row[0], row[1]): tuple(row)[2:] for row in found}
+
+    async def asked(path: str) -> tuple[int, list[str], dict[tuple[str, str], tuple[int, ...]]]:
+        statements.clear()
+        before = await counted()
+        answer = await client.get(path)
+        after = await counted()
+        work = {
+            name: tuple(now - then for now, then in zip(after[name], before[name], strict=True))
+            for name in after
+            if after[name] != before[name]
+        }
+        return answer.status_code, [*statements], work
+
+    routes = [each for each in ALL_ROUTES if "position" not in each]
+    for route in [*routes, OPERATION, f"{OPERATION}/items", f"{OPERATION}/events"]:
+        nowhere = route.replace("order-1", "order-2").replace("00c1", "00c2")
+        for _ in range(10):  # PostgreSQL has settled for a plan
+            await client.get(nowhere)
+        theirs = await asked(route)
+
+        assert theirs == await asked(nowhere), route
+        assert theirs[0] == 404
+        assert theirs[1], route  # PostgreSQL was asked
+        assert theirs[2], route  # and what it did was seen
+
+
 @pytest.mark.usefixtures("of_the_other", "walls")
 async def test_lists__have_nothing_of_another_organization(
     client: httpx2.AsyncClient, app: FastAPI, token: Token

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
-from tests.api.asking import all_candidates_path, candidate_path
+from tests.api.asking import all_candidates_path, candidate_path, history_path
 from tests.api.world import PERSON, World
 
 Create = Callable[..., Awaitable[dict[str, Any]]]
@@ -105,6 +105,34 @@ async def test_condition__is_412_unless_the_conflict_is_allowed(
     assert (merged.status_code, merged.headers["etag"]) == (200, '"3"')
     assert (overlapping.status_code, overlapping.json()["fields"]) == (412, ["rating"])
     assert (overwritten.status_code, anything.headers["etag"]) == (200, '"5"')
+
+
+@pytest.mark.parametrize(
+    ("method", "field"),
+    [
+        ("PATCH", "if-none-match"),
+        ("POST", "if-match"),
+        ("DELETE", "if-match"),
+        ("DELETE", "if-none-match"),
+    ],
+)
+async def test_condition_that_no_command_carries__is_400_and_nothing_is_done(
+    writer: httpx2.AsyncClient, create: Create, method: str, field: str
+) -> None:
+    candidate = await create()
+    path = candidate_path(candidate["candidate_id"])
+    url = all_candidates_path() if method == "POST" else path
+    asked: dict[str, dict[str, Any]] = {
+        "PATCH": {"json": {"rating": 1}},
+        "POST": {"json": PERSON},
+        "DELETE": {"params": {"reason": "test"}},
+    }
+
+    answer = await writer.request(method, url, headers={field: '"7"'}, **asked[method])
+
+    assert (answer.status_code, (await writer.get(path)).json()) == (400, candidate)
+    (error,) = answer.json()["errors"]
+    assert error["pointer"] == f"/header/{field}"
 
 
 async def test_key_used_again__is_answered_as_the_first_time(
@@ -290,12 +318,23 @@ async def test_erasure__is_taken_on_and_then_nothing_tells_of_the_person(
     async def tells_no_more() -> bool:
         now = await writer.get(path)
         then = await writer.patch(path, json={"rating": 1}, headers=key)
-        return (now.status_code, then.status_code) == (404, 410)
+        return (now.status_code, then.status_code) == (404, 404)
 
     async with asyncio.timeout(20):
         while not await tells_no_more():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-    later = await writer.patch(path, json={"rating": 2})
-    assert (later.status_code, later.json()["code"]) == (410, "erased")
+    reads = [
+        await writer.get(each)
+        for each in (path, f"{path}?version=1", f"{path}?as_of=2999-01-01T00:00:00Z",
+                     history_path(candidate_id))
+    ]  # fmt: skip
+    assert {(each.status_code, each.json()["code"]) for each in reads} == {(404, "not_found")}
+    assert (await writer.get(all_candidates_path())).json()["items"] == []
+    writes = [
+        await writer.patch(path, json={"rating": 1}, headers=key),
+        await writer.patch(path, json={"rating": 2}),
+        await writer.delete(path, params={"reason": "request 8"}),
+    ]
+    assert {(each.status_code, each.json()["code"]) for each in writes} == {(404, "erased")}
     again = await writer.post(all_candidates_path(), json=PERSON | {"id": candidate_id})
-    assert (again.status_code, again.json()["code"]) == (410, "erased")
+    assert (again.status_code, again.json()["code"]) == (409, "erased")

@@ -1,19 +1,17 @@
 """A real history: commands of every kind, settled by the real consumer on real servers."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from uuid import UUID, uuid5
 
 import orjson
 from aiokafka import AIOKafkaProducer
-from prometheus_client import CollectorRegistry
 
 from contract.topics import Topics
 from domain.identity import home_lane
-from funnel.consume import ConsumeConfig, run_consumer
 from tests.conftest import PARTITIONS_TOTAL
+from tests.consuming import consuming
 from tests.settling import read_all
 
 EVENT_SOURCE = "/test/candidates"
@@ -29,6 +27,11 @@ def candidate_of(organization: int, number: int) -> str:
     return str(uuid5(_NAMESPACE, f"candidate {organization} {number}"))
 
 
+ACTORS = ("ann", "ann", 'Ann "\\\tü')
+FIRST_NAMES = ('Zoë "\\', "Zoë", "Zoë")
+"""Of the three candidates of an organization. JSON escapes some of them."""
+
+
 def commands() -> list[Sent]:
     """Some of every outcome, on every lane: applied, merged, unchanged, duplicate, rejected."""
     sent: list[Sent] = []
@@ -37,12 +40,12 @@ def commands() -> list[Sent]:
             key = {
                 "organization_id": organization_id,
                 "candidate_id": candidate_of(organization, number),
-                "actor": "ann",
+                "actor": ACTORS[number],
             }
             create = command(
                 "candidate.create.v1",
                 key | {"candidate": {
-                    "first_name": 'Zoë "\\', "last_name": "Ng", "email": "z@EXAMPLE.com",
+                    "first_name": FIRST_NAMES[number], "last_name": "Ng", "email": "z@EXAMPLE.com",
                     "tags": ['a"b\\', "c,d", "{e}"], "attributes": {"n": [1, 2.5, "ü", None]},
                 }},
                 id=f"create {organization} {number}",
@@ -125,25 +128,17 @@ def command(command_type: str, data: dict[str, Any], *, id: str | None = None) -
     return home, orjson.dumps(data), headers
 
 
-@asynccontextmanager
-async def consumer(
+def consumer(
     database_url: str, kafka: Mapping[str, Any], topics: Topics
-) -> AsyncIterator[None]:
+) -> AbstractAsyncContextManager[None]:
     """Runs until the context ends, then hands its lanes over."""
-    stopping = asyncio.Event()
-    config = ConsumeConfig(
+    return consuming(
         database_url=database_url,
         kafka=kafka,
         topics=topics,
         consumer_id="history",
         event_source=EVENT_SOURCE,
     )
-    consuming = asyncio.create_task(run_consumer(config, stopping, CollectorRegistry()))
-    try:
-        yield
-    finally:
-        stopping.set()
-        await consuming
 
 
 async def send(kafka: Mapping[str, Any], topics: Topics, sent: list[Sent]) -> None:

@@ -58,7 +58,7 @@ async def test_funnel_verify__differences_one_a_line(funnel_verify: Run, clone: 
     code, lines, _ = await funnel_verify()
     assert code == 65
     assert lines[0].startswith("state: candidate ")
-    assert lines[-1].startswith("48 differences in ")
+    assert lines[-1].startswith("72 differences in ")
     assert "Secret" not in "".join(lines)
 
     code, lines, _ = await funnel_verify("--json", "--show-values")
@@ -66,7 +66,7 @@ async def test_funnel_verify__differences_one_a_line(funnel_verify: Run, clone: 
     *differences, summary = map(orjson.loads, lines)
     assert {"check", "where", "expected", "found"} == set(differences[0])
     assert "Secret" in {each["found"] for each in differences}
-    assert summary["summary"]["differences"] == len(differences) == 48
+    assert summary["summary"]["differences"] == len(differences) == 72
 
 
 async def test_funnel_verify__dependency_away(funnel_verify: Run) -> None:

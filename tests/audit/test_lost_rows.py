@@ -1,11 +1,19 @@
-"""What `funnel recover` may rebuild: commands whose whole effect stands on the topics."""
+"""How `funnel recover` rebuilds which result: from the topics alone, or by settling it again."""
 
 import orjson
 import pytest
 
-from audit.lost_rows import RecoverRefused, demand_rebuildable
+from audit.lost_rows import repairs, settled_again
 from audit.output_log import LogRecord
-from contract.events import COMPLETED, DEAD_LETTERED, ERASED, PROGRESSED, REROUTED, SETTLED
+from contract.events import (
+    COMPLETED,
+    DEAD_LETTERED,
+    ERASED,
+    PROGRESSED,
+    REPAIRED,
+    REROUTED,
+    SETTLED,
+)
 
 
 def result(event_type: str, **data: str) -> LogRecord:
@@ -25,24 +33,29 @@ def result(event_type: str, **data: str) -> LogRecord:
         (DEAD_LETTERED, "", ""),
     ],
 )
-def test_rebuildable__what_the_topics_tell_whole(
+def test_settled_again__not_what_the_topics_tell_whole(
     event_type: str, command_type: str, outcome: str
 ) -> None:
-    demand_rebuildable(result(event_type, command_type=command_type, outcome=outcome))
+    assert not settled_again(result(event_type, command_type=command_type, outcome=outcome))
 
 
 @pytest.mark.parametrize(
     ("event_type", "command_type", "outcome"),
     [
         (SETTLED, "candidate.bulk-update.v1", "applied"),
+        (SETTLED, "candidate.bulk-update.v1", "unchanged"),
         (SETTLED, "candidate.bulk-update.v1", "accepted"),
         (SETTLED, "bulk-operation.control.v1", "applied"),
         (PROGRESSED, "", ""),
         (COMPLETED, "", ""),
     ],
 )
-def test_rebuildable__not_what_has_tables_of_its_own(
+def test_settled_again__what_has_tables_of_its_own(
     event_type: str, command_type: str, outcome: str
 ) -> None:
-    with pytest.raises(RecoverRefused):
-        demand_rebuildable(result(event_type, command_type=command_type, outcome=outcome))
+    assert settled_again(result(event_type, command_type=command_type, outcome=outcome))
+
+
+def test_repairs__a_repaired_row_only() -> None:
+    assert repairs(result(REPAIRED))
+    assert not repairs(result(ERASED))

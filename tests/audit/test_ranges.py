@@ -2,6 +2,9 @@
 an interruption."""
 
 import asyncio
+import signal
+import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import cramjam
 import orjson
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import InvalidTopicError
 
 from audit.command_records import command_records
 from audit.export import ExportRefused, export, manifest_path
@@ -161,13 +165,12 @@ async def test_export__with_each_command_as_received(
 
 @pytest.fixture
 async def target(kafka_options: Kafka, history: History) -> AsyncIterator[str]:
-    """The name of a topic that is not there yet."""
+    """The name of a topic that is not there yet, and how those of others begin."""
     name = f"{history.topics.prefix}again"
     yield name
     admin = AIOKafkaAdminClient(**kafka_options)
     await admin.start()
-    if name in await admin.list_topics():
-        await admin.delete_topics([name])
+    await admin.delete_topics([each for each in await admin.list_topics() if each.startswith(name)])
     await admin.close()
 
 
@@ -192,6 +195,8 @@ async def test_republish__byte_for_byte_also_after_an_interruption(
             await run(to=live.name)
     with pytest.raises(TopicMissing):
         await run()
+    with pytest.raises(InvalidTopicError):
+        await run(to="no name", create=True)
 
     def interrupted(done: int, _total: int) -> None:
         if done > 40:
@@ -201,7 +206,9 @@ async def test_republish__byte_for_byte_also_after_an_interruption(
         await run(create=True, report=interrupted)
     with pytest.raises(RepublishRefused, match="--resume"):
         await run()
-    await run(resume=True, rate=2000)
+    started = time.monotonic()
+    sent = await run(resume=True, rate=400)
+    assert 0 < sent / 400 <= time.monotonic() - started
     assert await run(resume=True) == 0
 
     total = await clone.fetchval("SELECT sum(change_sequence) FROM lanes")
@@ -213,3 +220,107 @@ async def test_republish__byte_for_byte_also_after_an_interruption(
         ]
 
     assert await records(target) == await records(topics.changes)
+
+
+async def test_republish__each_range_is_what_a_query_says(
+    clone: Connection, clone_url: str, history: History, kafka_options: Kafka, target: str
+) -> None:
+    topics = history.topics
+    output = Output(kafka=kafka_options, topics=topics, event_source=EVENT_SOURCE)
+    middle = await clone.fetchval(
+        "SELECT recorded_at FROM journal WHERE change_sequence IS NOT NULL "
+        "ORDER BY recorded_at OFFSET (SELECT count(change_sequence) / 2 FROM journal)"
+    )
+    ((organization, operation),) = await clone.fetch(
+        "SELECT organization_id, operation_id FROM bulk_operations WHERE applied > 0 LIMIT 1"
+    )
+    candidate = UUID(candidate_of(2, 1))
+    ranges = {
+        f"recorded_at >= '{middle}'": Range(since=middle),
+        f"recorded_at < '{middle}'": Range(until=middle),
+        "lane = 1 AND result_sequence BETWEEN 3 AND 9": Range(lane=1, first=3, last=9),
+        f"organization_id = '{organization}'": Range(organization_id=organization),
+        f"candidate_id = '{candidate}'": Range(
+            organization_id=UUID(ORGANIZATIONS[2]), candidate_id=candidate
+        ),
+        f"operation_id = '{operation}'": Range(operation_id=operation),
+    }
+    total = await clone.fetchval("SELECT sum(change_sequence) FROM lanes")
+    live = {
+        dict(record.headers)["ce_id"]: (record.partition, record.key, record.value, record.headers)
+        for record in await read_all(kafka_options, topics.changes, total=total)
+    }
+    for number, (where, asked) in enumerate(ranges.items()):
+        wanted = [
+            live[f"{topics.changes}/{row['lane']}/{row['change_sequence']}".encode()]
+            for row in await clone.fetch(
+                f"SELECT lane, change_sequence FROM journal WHERE {where} "
+                "AND change_sequence IS NOT NULL ORDER BY lane, change_sequence"
+            )
+        ]
+        again = f"{target}-{number}"
+        sent = await republish(
+            clone_url, output, asked, again, of=frozenset({topics.changes}), report=nobody,
+            create=True,
+        )  # fmt: skip
+        assert sent == len(wanted) > 0, where
+        assert [
+            (record.partition, record.key, record.value, record.headers)
+            for record in sorted(
+                await read_all(kafka_options, again, total=sent),
+                key=lambda record: (record.partition, record.offset),
+            )
+        ] == wanted, where
+
+
+STOPPED = """
+import asyncio, sys, time
+import audit.republish
+from audit.outputs import Output
+from audit.ranges import Range
+from contract.topics import Topics
+
+audit.republish.TRANSACTION_ROWS = 5
+url, servers, prefix, source, target = sys.argv[1:]
+topics = Topics(prefix)
+output = Output(kafka={"bootstrap_servers": servers}, topics=topics, event_source=source)
+
+def stop_in_the_middle(done, _total):
+    if done > 40:
+        print(done, flush=True)
+        time.sleep(600)
+
+asyncio.run(audit.republish.republish(
+    url, output, Range(), target, of=frozenset({topics.results}), report=stop_in_the_middle,
+    create=True))
+"""
+
+
+async def test_republish__killed_goes_on_and_the_topic_has_each_event_once(
+    clone: Connection, clone_url: str, history: History, kafka_options: Kafka, target: str
+) -> None:
+    topics = history.topics
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STOPPED, clone_url, kafka_options["bootstrap_servers"],
+        topics.prefix, EVENT_SOURCE, target, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert int(await process.stdout.readline()) > 40
+    process.kill()
+    assert await process.wait() == -signal.SIGKILL
+    output = Output(kafka=kafka_options, topics=topics, event_source=EVENT_SOURCE)
+    wanted: dict[str, Any] = {"of": frozenset({topics.results}), "report": nobody}
+    sent = await republish(clone_url, output, Range(), target, resume=True, **wanted)
+    total = await clone.fetchval("SELECT sum(result_sequence) FROM lanes")
+    assert 0 < sent < total - 40
+
+    async def records(topic: str) -> list[tuple[Any, ...]]:
+        return [
+            (record.partition, record.key, record.value, record.headers, record.timestamp)
+            for record in sorted(
+                await read_all(kafka_options, topic, total=total),
+                key=lambda record: (record.partition, record.offset),
+            )
+        ]
+
+    assert await records(target) == await records(topics.results)

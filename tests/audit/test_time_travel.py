@@ -10,6 +10,8 @@ import asyncpg
 import orjson
 import pytest
 
+from audit.explain import explain
+from audit.outputs import Output
 from stack.servers import Servers
 from tests.audit.conftest import Connection, History
 from tests.audit.history import EVENT_SOURCE, ORGANIZATIONS, candidate_of
@@ -122,3 +124,30 @@ async def test_explain__every_arrival_with_its_events_where_they_lie(
     assert "Zoë" not in "".join(lines)
     code, _, _ = await funnel(environment, "explain", "unknown", "--organization", ORGANIZATION)
     assert code == 65
+
+
+async def test_explain__the_version_that_a_command_saw(clone: Connection, history: History) -> None:
+    output = Output(
+        kafka={}, topics=history.topics, event_source=EVENT_SOURCE, dead_letters_kept=timedelta(1)
+    )
+    commands = await clone.fetch(
+        "SELECT command_id FROM journal WHERE organization_id = $1 AND candidate_id = $2 "
+        "AND kind = 'command' AND actor <> 'bob' ORDER BY journal_sequence",
+        UUID(ORGANIZATION), UUID(CANDIDATE),
+    )  # fmt: skip
+    seen = [
+        (each.told["outcome"], each.told.get("version_seen"), each.told.get("version"))
+        for command_id in dict.fromkeys(row["command_id"] for row in commands)
+        for each in await explain(
+            clone, output, organization_id=UUID(ORGANIZATION), command_id=command_id
+        )
+    ]
+    assert seen == [
+        ("applied", None, 1),
+        ("duplicate", None, None),
+        ("applied", 1, 2),
+        ("unchanged", 2, None),
+        ("merged", 2, 3),
+        ("rejected", 3, None),
+        ("applied", 3, 4),
+    ]

@@ -1,14 +1,21 @@
 """Tampering with each thing that `verify` compares is found, and named without personal data."""
 
+import asyncio
+import signal
+import sys
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import asyncpg
+import orjson
 import pytest
 
 from audit.bookmark import BookmarkRefused
 from audit.database import AuditRefused
 from audit.findings import LISTED_MAX
+from audit.sqlfiles import statement
+from audit.states import PARTS, divide_keys
 from audit.verify import verify
 from tests.audit.conftest import Connection, History, Verify
 from tests.audit.history import ORGANIZATIONS, candidate_of
@@ -70,9 +77,10 @@ async def test_verify__field_of_a_candidate_changed(
 ) -> None:
     await clone.execute(f"UPDATE candidates SET {column} = {value} WHERE {OF_CANDIDATE}")
     findings = await verify_clone()
-    (found,) = findings.listed
+    found, *of_names = findings.listed
     assert (found.check, found.where) == ("state", f"{WHERE}, {column}")
-    assert findings.total == 1
+    searched = column in ("first_name", "email", "created_at")  # a name's case does not count
+    assert [each.where for each in of_names] == [f"names of {WHERE}"] * searched
 
 
 async def test_verify__values_are_shown_only_when_asked_for(
@@ -80,7 +88,7 @@ async def test_verify__values_are_shown_only_when_asked_for(
 ) -> None:
     await clone.execute(f"UPDATE candidates SET last_name = 'Secret' WHERE {OF_CANDIDATE}")
     assert "Secret" not in str((await verify_clone()).listed)
-    (shown,) = (await verify_clone(show_values=True)).listed
+    shown, _names = (await verify_clone(show_values=True)).listed
     assert (shown.expected, shown.found) == ("Ng", "Secret")
 
 
@@ -89,7 +97,7 @@ async def test_verify__candidate_without_journal(clone: Connection, verify_clone
         "INSERT INTO candidates SELECT (jsonb_populate_record(c, jsonb_build_object("
         f"'candidate_id', '{ORGANIZATIONS[0]}'))).* FROM candidates c WHERE {OF_CANDIDATE}"
     )
-    (found,) = (await verify_clone()).listed
+    found, _names = (await verify_clone()).listed
     assert (found.check, found.expected) == ("state", "no row")
 
 
@@ -109,7 +117,7 @@ async def test_verify__all_candidates_gone_are_counted_and_the_first_listed(
         "'candidate_id', gen_random_uuid()))).* FROM kept k, generate_series(1, 10)"
     )
     findings = await verify_clone()
-    assert findings.total == 24 + 240
+    assert findings.total == 24 + 240 + 240  # nor has any its names
     assert len(findings.listed) == LISTED_MAX
 
 
@@ -160,6 +168,11 @@ async def test_verify__all_candidates_gone_are_counted_and_the_first_listed(
         ),
         (
             f"UPDATE journal SET version = 9 WHERE {OF_CHANGE} AND version = 2",
+            "versions",
+            WHERE,
+        ),
+        (
+            f"UPDATE journal SET version = 4 WHERE {OF_CHANGE} AND version = 2",
             "versions",
             WHERE,
         ),
@@ -290,7 +303,60 @@ async def test_verify__operation_that_its_items_contradict(
     assert all(each.where.startswith(f"operation {ORGANIZATIONS[1]}/") for each in of_operations)
 
 
+SMALL = ("sequences.PIECE_ROWS", "states.RANGE_ROWS", "identities.SLICE_ROWS")
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+async def test_verify__pieces_of_any_size_leave_nothing_out(
+    verify_clone: Verify, history: History, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    whole = await verify_clone(jobs=1)
+    for small in SMALL:
+        monkeypatch.setattr(f"audit.{small}", size)
+    findings = await verify_clone(jobs=3)
+    assert findings.listed == []
+    assert findings.rows == whole.rows
+    assert findings.rows["journal rows"] == history.rows_total
+
+
+async def test_divide_keys__parts_follow_one_another_from_the_first_key_to_the_last(
+    clone: Connection,
+) -> None:
+    parts = [(int(first), int(end)) for first, end in await divide_keys(clone)]
+    assert len(parts) == PARTS
+    assert (parts[0][0], parts[-1][1]) == (0, 2**256)
+    assert all(before[1] == behind[0] for before, behind in pairwise(parts))
+    assert all(first < end for first, end in parts)
+    await clone.execute("DELETE FROM candidates")
+    assert await divide_keys(clone) == [("0", str(2**256))]
+
+
+async def test_states__a_change_is_parsed_only_where_a_text_of_it_is_escaped(
+    clone: Connection,
+) -> None:
+    parsed = "coalesce(change -> 'state', state)::jsonb"
+    states = statement("states")
+    assert states.count(parsed) == 1
+    refused = states.replace(parsed, "('no JSON ' || email)::jsonb")  # as soon as it is evaluated
+    rows = await clone.fetch(
+        "SELECT c.organization_id, c.candidate_id, "
+        "       c.first_name || j.actor ~ '[\"\\\\[:cntrl:]]' AS escaped "
+        "FROM candidates AS c JOIN journal AS j USING (organization_id, candidate_id, version) "
+        "WHERE j.change_sequence IS NOT NULL"
+    )
+    escaped = [row[:2] for row in rows if row["escaped"]]
+    plain = [row[:2] for row in rows if not row["escaped"]]
+    assert min(len(escaped), len(plain)) >= 8
+    for key in plain:
+        assert await clone.fetch(refused, *key, *key) == []
+    await clone.execute("UPDATE candidates SET source = 'x' WHERE source IS NULL")
+    for key in [*plain, *escaped]:
+        with pytest.raises(asyncpg.DataError):
+            await clone.fetch(refused, *key, *key)
+
+
 @pytest.mark.parametrize("rows", [60, 420])
+@pytest.mark.parametrize("jobs", [1, 2, 5])
 async def test_verify__cut_short_goes_on_and_finds_the_same(
     clone: Connection,
     verify_clone: Verify,
@@ -298,8 +364,9 @@ async def test_verify__cut_short_goes_on_and_finds_the_same(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     rows: int,
+    jobs: int,
 ) -> None:
-    for small in ("sequences.PIECE_ROWS", "states.RANGE_ROWS", "identities.SLICE_ROWS"):
+    for small in SMALL:
         monkeypatch.setattr(f"audit.{small}", 7)
     await clone.execute("UPDATE candidates SET rating = 1, source = 'x'")
     await clone.execute("UPDATE journal SET digest = NULL WHERE kind = 'command'")
@@ -312,11 +379,84 @@ async def test_verify__cut_short_goes_on_and_finds_the_same(
 
     bookmark = tmp_path / "data" / "verify.json"
     with pytest.raises(OSError):  # noqa: PT011  it says nothing
-        await verify_clone(history.topics, bookmark=bookmark, report=cut)
+        await verify_clone(history.topics, bookmark=bookmark, report=cut, jobs=jobs)
     with pytest.raises(BookmarkRefused, match="other options"):
         await verify_clone(bookmark=bookmark, resume=True)
-    again = await verify_clone(history.topics, bookmark=bookmark, resume=True)
+    again = await verify_clone(history.topics, bookmark=bookmark, resume=True, jobs=jobs)
     assert (again.totals, again.rows) == (whole.totals, whole.rows)
     assert not bookmark.exists()
     with pytest.raises(BookmarkRefused, match="without --resume"):
         await verify_clone(history.topics, bookmark=bookmark, resume=True)
+
+
+STOPPED = """
+import asyncio, sys, time
+from datetime import timedelta
+from pathlib import Path
+import audit.bookmark, audit.identities, audit.sequences, audit.states
+from audit.verify import verify
+
+audit.bookmark.WRITE_EVERY_SECONDS = 0
+audit.sequences.PIECE_ROWS = audit.states.RANGE_ROWS = audit.identities.SLICE_ROWS = 7
+
+def stop_in_the_middle(done, _total):
+    if done > 100:
+        print(done, flush=True)
+        time.sleep(600)
+
+asyncio.run(verify(sys.argv[1], deduplication=timedelta(days=35), report=stop_in_the_middle,
+                   bookmark=Path(sys.argv[2])))
+"""
+
+
+async def test_verify__killed_goes_on_and_finds_the_same(
+    clone: Connection, clone_url: str, verify_clone: Verify, tmp_path: Path
+) -> None:
+    await clone.execute("UPDATE candidates SET rating = 1, source = 'x'")
+    await clone.execute("UPDATE journal SET digest = NULL WHERE kind = 'command'")
+    whole = await verify_clone()
+    bookmark = tmp_path / "verify.json"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STOPPED, clone_url, str(bookmark), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert int(await process.stdout.readline()) > 100
+    process.kill()
+    assert await process.wait() == -signal.SIGKILL
+    before = orjson.loads(bookmark.read_bytes())["findings"]["rows"]
+    assert 0 < before["journal rows"] < whole.rows["journal rows"]
+    again = await verify_clone(bookmark=bookmark, resume=True)
+    assert (again.totals, again.rows) == (whole.totals, whole.rows)
+
+
+@pytest.mark.parametrize("topics", [False, True])
+async def test_verify__progress_rises_to_its_total_also_where_a_run_goes_on(
+    verify_clone: Verify,
+    history: History,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    topics: bool,
+) -> None:
+    for small in SMALL:
+        monkeypatch.setattr(f"audit.{small}", 7)
+    asked = history.topics if topics else None
+    told: list[tuple[int, int]] = []
+
+    def cut(done: int, total: int) -> None:
+        told.append((done, total))
+        if done > 200:
+            raise OSError
+
+    bookmark = tmp_path / "verify.json"
+    with pytest.raises(OSError):  # noqa: PT011  it says nothing
+        await verify_clone(asked, bookmark=bookmark, report=cut)
+    reached = len(told)
+    await verify_clone(
+        asked, bookmark=bookmark, resume=True, report=lambda *each: told.append(each)
+    )
+    assert told[reached][0] > 150  # not from the beginning
+    assert told[reached:] == sorted(told[reached:])
+    assert {total for _, total in told} == {
+        history.rows_total * (1 + topics) + history.changes_total
+    }
+    assert told[-1][0] == told[-1][1]

@@ -87,7 +87,9 @@ async def assert_agrees(bed: Bed, operation_id: str, told: Json) -> None:
         operation_id,
     )
     assert {(str(each["candidate_id"]), each["version"]) for each in journal} == changed
-    assert all(orjson.loads(each["change"])["operation_id"] == operation_id for each in journal)
+    for data in (orjson.loads(each["change"]) for each in journal):
+        assert data["operation_id"] == operation_id
+        assert data["state"]["updated_at"] == data["recorded_at"]
     await bed.until(
         lambda: (
             {

@@ -101,6 +101,7 @@ class Bed:
         self.database_url = database_url
         self.kafka = kafka
         self.topics = topics
+        self.within_seconds = WITHIN_SECONDS
         self.results: list[Event] = []
         self.changes: list[Event] = []
         self.dead_letters: list[ConsumerRecord] = []
@@ -245,7 +246,7 @@ class Bed:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Returns once it holds; looks again whenever output came. Fails with the consumer."""
-        async with asyncio.timeout(WITHIN_SECONDS), self._came:
+        async with asyncio.timeout(self.within_seconds), self._came:
             while not condition():
                 for consumer in self._consumers:
                     if consumer.done():

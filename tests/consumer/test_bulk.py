@@ -1,13 +1,15 @@
 """Bulk commands through a running consumer: inline, large, by filter, steered, retried, refused."""
 
 import asyncio
+import itertools
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from domain.identity import Identity, operation_id_of
 from tests.consumer.bulk import (
+    COMPLETED,
     PROGRESSED,
     assert_agrees,
     bulk,
@@ -17,7 +19,7 @@ from tests.consumer.bulk import (
     news_of,
     people,
 )
-from tests.consumer.conftest import Bed, Command, Json, create, new_key, update
+from tests.consumer.conftest import Bed, Command, Json, Key, create, new_key, update
 
 CHUNK = 40
 
@@ -86,13 +88,14 @@ async def test_inline__dry_run_touches_nothing(bed: Bed) -> None:
     assert {(await bed.state(key) or {})["version"] for key in keys[:5]} == {1}
 
 
+STRANGERS = [str(UUID(int=number)) for number in range(20_001)]
 BAD: list[tuple[Json, str, str]] = [
     ({"candidate_ids": []}, "/candidate_ids", "too_short"),
-    ({"candidate_ids": [str(uuid4()) for _ in range(20_001)]}, "/candidate_ids", "too_long"),
+    ({"candidate_ids": STRANGERS}, "/candidate_ids", "too_long"),
     ({"candidate_ids": ["x"]}, "/candidate_ids/0", "malformed"),
     ({"candidate_ids": "x"}, "/candidate_ids", "wrong_type"),
     ({}, "", "missing"),
-    ({"candidate_ids": [str(uuid4())], "filter": {"status": "new"}}, "", "malformed"),
+    ({"candidate_ids": STRANGERS[:1], "filter": {"status": "new"}}, "", "malformed"),
     ({"filter": {}}, "/filter", "too_short"),
     ({"filter": {"stage": "a"}}, "/filter/stage", "unknown_field"),
     ({"filter": {"rating_min": "5"}}, "/filter/rating_min", "wrong_type"),
@@ -104,7 +107,10 @@ BAD: list[tuple[Json, str, str]] = [
         "unknown_field",
     ),
     ({"filter": {"status": "new"}, "changes": {"rating": 9}}, "/changes/rating", "out_of_range"),
-    ({"candidate_ids": [str(uuid4())], "expected_versions": {str(uuid4()): 1}}, "", "malformed"),
+    ({"filter": {"status": "new"}, "changes": {"rating": "4"}}, "/changes/rating", "wrong_type"),
+    ({"filter": {"status": "new"}, "changes": {}}, "/changes", "too_short"),
+    ({"filter": {"status": "new"}, "height": 4}, "/height", "unknown_field"),
+    ({"candidate_ids": STRANGERS[:1], "expected_versions": {STRANGERS[1]: 1}}, "", "malformed"),
 ]
 
 
@@ -177,6 +183,49 @@ async def test_large__by_filter_steered_and_retried(own_bed: Bed) -> None:
         assert completed["counts"] == counts(150, applied=150)
         assert len(await differences(bed, accepted["operation_id"])) == 100
         assert (await bed.state(keys[5]) or {})["rating"] == 2
+
+
+async def test_large__sees_what_came_between_two_chunks(own_bed: Bed) -> None:
+    bed, chunk = own_bed, 5
+    chunks: list[list[Key]] = []
+    sending: list[asyncio.Task[list[int]]] = []
+    sent: list[Command] = []
+    decided = itertools.count(1)
+
+    def hook(step: str) -> None:
+        # After some quiet chunks, in which the lane begins to read ahead.
+        if step != "after_chunk_decide" or not chunks or (number := next(decided)) % 5:
+            return
+        next_ones = itertools.chain(*chunks[number : number + 3])
+        singles = [update(key, {"rating": 2}) for key in next_ones]
+        sent.extend(singles)
+        sending.append(asyncio.create_task(bed.send(*singles)))
+
+    async with bed.consuming(chunk_items=chunk, hook=hook):
+        keys = await people(bed, 600, lane=0, rating=1)
+        chunks += (keys[first : first + chunk] for first in range(0, len(keys), chunk))
+        [accepted] = await bed.settle(bulk(keys[0][0], {"rating": 1}, filter={"rating_min": 1}))
+        completed = await ended(bed, accepted["operation_id"])
+        for single in sent:
+            await bed.result(single)
+    counted = completed["counts"]
+    assert counted["applied"] + counted["unchanged"] == counted["total"] == len(keys)
+    # An item is unchanged only if the candidate's own command was settled behind its chunk.
+    rows = await bed.database.fetch(_CHUNK_AND_SINGLE, accepted["operation_id"], chunk)
+    assert any(row["single_first"] for row in rows)
+    assert all((row["outcome"] == "applied") == row["single_first"] for row in rows)
+
+
+_CHUNK_AND_SINGLE = """
+WITH chunks AS (
+    SELECT row_number() OVER (ORDER BY journal_sequence) - 1 AS n, journal_sequence
+    FROM journal WHERE operation_id = $1 AND kind = 'progress')
+SELECT i.outcome, s.journal_sequence < c.journal_sequence AS single_first
+FROM bulk_operation_items AS i
+JOIN chunks AS c ON c.n = i.ordinal / $2::integer
+JOIN journal AS s ON s.candidate_id = i.candidate_id AND s.command_type = 'candidate.update.v1'
+WHERE i.operation_id = $1
+"""
 
 
 async def differences(bed: Bed, operation_id: str) -> list[Any]:
@@ -286,6 +335,60 @@ async def test_batch__of_several_inline_bulks_is_cut(own_bed: Bed) -> None:
         row["recorded_at"] for row in await bed.database.fetch("SELECT recorded_at FROM journal")
     }
     assert len(instants) == 3
+
+
+async def test_retry__of_items_that_are_gone_takes_what_is_left(bed: Bed) -> None:
+    """As where retention begins with an operation between the look at it and the admission."""
+    organization_id, _ = new_key()
+    for kept in (2, 0):
+        strangers = [str(uuid4()) for _ in range(5)]
+        [result] = await bed.settle(bulk(organization_id, {"rating": 1}, candidate_ids=strangers))
+        await bed.database.execute(
+            "DELETE FROM bulk_operation_items WHERE operation_id = $1 AND ordinal >= $2",
+            result["operation_id"], kept,
+        )  # fmt: skip
+        [retried] = await bed.settle(
+            control(organization_id, result["operation_id"], "retry_failed")
+        )
+        assert retried["outcome"] == "accepted"
+        completed = await ended(bed, retried["operation_id"])
+        assert (completed["status"], completed["counts"]) == (
+            "completed",
+            counts(kept, not_found=kept),
+        )
+
+
+@pytest.mark.parametrize(
+    ("damage", "status", "settled"),
+    [
+        ("DELETE FROM bulk_operation_chunks", "cancelled", {"not_found": 1000, "cancelled": 1}),
+        (
+            "UPDATE bulk_operation_chunks SET candidate_ids = candidate_ids || candidate_ids",
+            "completed",
+            {"not_found": 1001},
+        ),
+    ],
+    ids=["missing", "too_many"],
+)
+async def test_chunks__that_are_not_what_they_must_be_do_not_stop_the_lane(
+    own_bed: Bed, damage: str, status: str, settled: dict[str, int]
+) -> None:
+    bed = own_bed
+    (organization_id, _), nobody = new_key(0), new_key(0)
+    command = bulk(
+        organization_id, {"rating": 1}, candidate_ids=[str(uuid4()) for _ in range(1001)]
+    )
+    operation_id = operation_of(command)
+    await bed.send(command, control(organization_id, operation_id, "pause"))
+    async with bed.consuming(chunk_items=1000):
+        await bed.settle(update(nobody, {"rating": 1}))
+        await bed.database.execute(f"{damage} WHERE first_ordinal > 0")
+        await bed.settle(control(organization_id, operation_id, "resume"))
+        await bed.until(lambda: any(e.type == COMPLETED for e in news_of(bed, operation_id)))
+        told = news_of(bed, operation_id)[-1].data
+        assert (told["status"], told["counts"]) == (status, counts(1001, **settled))
+        [result] = await bed.settle(update(nobody, {"rating": 2}))
+        assert result["reason"] == "not_found"
 
 
 async def test_retention__forgets_what_ended_long_ago(own_bed: Bed) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 
+import asyncpg
 import orjson
 import pytest
 
@@ -11,7 +12,7 @@ from audit.seal import seal
 from audit.verify import verify
 from contract.dead_letters import was_erased
 from contract.record import unpack
-from funnel.erasing import EraseRun
+from funnel.cli.erasing import EraseRun
 from funnel.exits import BAD_DATA
 from producer.client import OutgoingCommand
 from stack.postgres import postgres_programs
@@ -170,3 +171,92 @@ async def test_erase__in_the_batch_that_creates_the_candidate(own_bed: Bed) -> N
         "candidate.created.v1", "candidate.updated.v1", "candidate.erased.v1",
     ]  # fmt: skip
     assert traces(await dump(bed.database_url)) == []
+
+
+async def test_erase__puts_its_steps_off_while_a_lane_is_sealed_and_the_lane_goes_on(
+    own_bed: Bed,
+) -> None:
+    bed, key = own_bed, new_key(0)
+    sealer = await asyncpg.connect(bed.database_url)
+    async with bed.consuming():
+        await bed.settle(create(key, **PERSON))
+        sealing = sealer.transaction()
+        await sealing.start()
+        await sealer.execute(  # as a sealer of another lane does, for long
+            "SELECT pg_advisory_xact_lock(hashtext('gulf-funnel.journal-seals'), 3)"
+        )
+        [result] = await bed.settle(erase(key))
+        assert result["outcome"] == "accepted"
+        for _ in range(5):
+            [result] = await bed.settle(create(new_key(0)))
+            assert result["outcome"] == "applied"
+        row = await row_of(bed, key)
+        assert (row["completed_at"], row["journal_rows"]) == (None, 0)
+        await sealing.rollback()
+        await erased(bed, key)
+    await sealer.close()
+    assert traces(await dump(bed.database_url)) == []
+
+
+async def test_erase__a_step_too_slow_as_a_whole_is_divided(own_bed: Bed) -> None:
+    """As many rows as a step takes, each so slow that all of them never come to an end."""
+    bed, key = own_bed, new_key(0)
+    updates = [update(key, {"rating": n % 6}) for n in range(1, 60)]
+    await bed.send(create(key, **PERSON), *updates)
+    async with bed.consuming():
+        for command in updates:
+            await bed.result(command)
+        await bed.database.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_sleep(0.05); RETURN new; END $$;"
+            "CREATE TRIGGER slow BEFORE UPDATE ON journal FOR EACH ROW EXECUTE FUNCTION slow();"
+        )
+        await bed.settle(erase(key))
+        assert (await erased(bed, key)).data["journal_rows"] == 61
+    assert traces(await dump(bed.database_url)) == []
+
+
+async def test_erase__of_what_comes_afterwards_nothing_of_the_person_stays(own_bed: Bed) -> None:
+    """Misplaced, invalid, repeated, undecodable: each is answered, and forgotten in time."""
+    bed, key = own_bed, new_key(0)
+    first = create(key, **PERSON)
+    async with bed.consuming():
+        await bed.settle(first)
+        await bed.settle(erase(key))
+        await erased(bed, key)
+
+        invalid = update(key, {"attributes": {"shoesize": {"a": {"b": {"c": {"d": {}}}}}}})
+        misplaced = create(key, **PERSON, attributes={"shoesize": 38}), erase(key), invalid
+        for command in misplaced:
+            command.data["actor"] = NAME
+            for lane in (1, 0):
+                [result] = await bed.settle(command, lane=lane)
+                assert result["outcome"] == ("rejected" if lane else "duplicate")
+        assert await bed.state(key) is None
+        [repeated] = await bed.settle(first, lane=2)
+        assert (repeated["outcome"], repeated["original"]["version"]) == ("duplicate", 1)
+        answers = [bed.results_of(command)[0].data for command in misplaced]
+        assert {answer["reason"] for answer in answers} == {"erased"}
+
+        letter = orjson.dumps({**first.data, "candidate_id": key[1].upper()})
+        unknown = dict(create(key).headers) | {"ce_type": b"candidate.hire.v1"}
+        offset = await bed.send_raw(2, letter, unknown)
+        await bed.dead_letter(2, offset)
+        # A letter is only gone through again when the erasure is asked for once more.
+        [result] = await bed.settle(erase(key))
+        assert result["reason"] == "erased"
+        # Repeated ones are answered from the journal, and looked after by whatever comes next.
+        async with asyncio.timeout(60):
+            while found := traces(await dump(bed.database_url)):
+                assert set(found) <= set(TRACES)
+                await asyncio.sleep(0.1)
+        told = [event for event in bed.results if event.type == "candidate.erased.v1"]
+        assert len(told) == 1
+    assert [event.type for event in bed.changes_of(key)] == [
+        "candidate.created.v1", "candidate.erased.v1",
+    ]  # fmt: skip
+    assert await seal(bed.database_url, report=lambda *_: None)
+    findings = await verify(
+        bed.database_url, deduplication=timedelta(days=35), report=lambda *_: None, chain_heads=()
+    )
+    assert not findings.listed

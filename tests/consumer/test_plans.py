@@ -111,6 +111,12 @@ CONSUMER = [
     ("insert_candidates", f"{NEW_KEYS}, {STATE}", set(), 1000),
     ("erased", NEW_KEYS, {"erasures_pkey"}, 1000),
     (
+        "erase_again",
+        f"{NEW_KEYS}, array_fill(2::smallint, ARRAY[1000])",
+        {"erasures_pkey"},
+        1000,
+    ),
+    (
         "delete_candidates",
         f"{KEYS}, array_fill(3::bigint, ARRAY[1000])",
         {"candidates_pkey"},
@@ -134,12 +140,17 @@ BULK = [
         {"candidates_pkey"},
     ),
     ("next_chunk", f"0, {ORGANIZATION}", {"bulk_operations_open", "bulk_operation_chunks_pkey"}),
+    ("chunk_at", f"{KEY}, 0", {"bulk_operation_chunks_pkey"}),
+    (
+        "candidates_of_chunk",
+        f"{KEY}, 0",
+        {"bulk_operation_chunks_pkey", "candidates_pkey"},
+    ),
     (
         "advance_operation",
-        f"{KEY}, 'running', 1, 0, 0, 0, 0, 0, 39, 1, NULL, now(), NULL",
-        {"bulk_operations_pkey"},
+        f"{KEY}, 'running', 1, 0, 0, 0, 0, 0, 39, 1, NULL, now(), NULL, 0, 20",
+        {"bulk_operations_pkey", "bulk_operation_chunks_pkey"},
     ),
-    ("shorten_chunk", f"{KEY}, 0, 20", {"bulk_operation_chunks_pkey"}),
     ("steer_operation", f"{KEY}, 'paused', now()", {"bulk_operations_pkey"}),
     ("admit_failed", f"{ORGANIZATION}, {PENDING}, {OPERATION}, 500", set()),
     ("expire_operations", "1, interval '30 days', 500", {"bulk_operations_ended"}),

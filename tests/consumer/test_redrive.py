@@ -1,7 +1,12 @@
 """Dead letters are worked as a queue: redriven as they were, followed, and never in a loop."""
 
 import asyncio
+import fcntl
+import os
+import pty
+import struct
 import sys
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,12 +18,11 @@ import pytest
 from audit.dead_letters import (
     Filter,
     Letter,
-    Operators,
     UnknownLetter,
-    open_operators,
     read_letter,
     read_page,
 )
+from audit.operators import Operators, open_operators
 from audit.redrive import RecordNotSent, Redriven, RedriveRefused, Redrives
 from audit.redrive_campaign import Pace, planned, queued, redrive_all
 from contract.dead_letters import DeadLetterId
@@ -36,8 +40,8 @@ ACCEPT = "ALTER TABLE candidates DROP CONSTRAINT refused"
 
 @pytest.fixture
 async def operators(own_bed: Bed) -> AsyncIterator[Operators]:
-    async with open_operators(own_bed.database_url) as pool:
-        yield pool
+    async with open_operators(own_bed.database_url) as operators:
+        yield operators
 
 
 @pytest.fixture
@@ -335,3 +339,96 @@ async def test_command_line__list_show_and_redrive(
         assert (code, lines[-1]) == (0, "2 sent: 2 applied"), errors
         redriven = await letters_of(operators, redriven=True)
         assert [each.outcome for each in redriven].count("applied") == 2
+
+
+async def test_command_line__stops_in_its_canary_and_sends_again_when_told(
+    own_bed: Bed, operators: Operators, funnel: Funnel
+) -> None:
+    """The first letter is good by now, the ten behind it are not: the others are not tried."""
+    bed = own_bed
+    async with bed.consuming():
+        await bed.database.execute(
+            "ALTER TABLE candidates ADD CONSTRAINT not_bad CHECK (last_name <> 'Bad')"
+        )
+        await refused(bed, 1)
+        for _ in range(14):
+            bad = create(new_key(), last_name="Bad")
+            await bed.notice(bad.lane, (await bed.send(bad))[0])
+        await bed.database.execute(ACCEPT)
+
+        arguments = ("redrive", "--all", "--code", "apply_failed")
+        code, lines, errors = await funnel(*arguments, "--json")
+        told = orjson.loads(lines[0])
+        assert code == 65, errors
+        assert told["outcomes"] == {"applied": 1, "dead_lettered": 10}
+        assert told["stopped"] == "10 of 11 failed, more than 10%"
+
+        # What has died of a redrive is sent once more only when told to.
+        died = await letters_of(operators, redriven=True)
+        dead = next(each for each in died if each.outcome == "dead_lettered")
+        code, lines, errors = await funnel("redrive", str(dead.id))
+        assert (code, lines[0]) == (65, "0 sent"), errors
+        assert "1 not sent: redriven_before (--again sends them once more)" in lines
+        await bed.database.execute("ALTER TABLE candidates DROP CONSTRAINT not_bad")
+        code, lines, errors = await funnel(*arguments, "--json")
+        assert code == 0, errors
+        told = orjson.loads(lines[0])
+        assert (told["outcomes"], told["skipped"]) == ({"applied": 4}, {"redriven_before": 10})
+        code, lines, errors = await funnel(*arguments, "--again", "--json")
+        assert code == 0, errors
+        assert orjson.loads(lines[0])["outcomes"] == {"duplicate": 15, "applied": 10}
+    assert await bed.database.fetchval("SELECT count(*) FROM candidates") == 15
+
+
+async def test_command_line__sends_no_faster_than_its_rate_under_a_bar(
+    own_bed: Bed, operators: Operators, tmp_path: Path
+) -> None:
+    bed, rate, total = own_bed, 20, 12
+    async with bed.consuming():
+        await refused(bed, total)
+        await bed.database.execute(ACCEPT)
+        code, shown = await on_a_terminal(
+            bed, tmp_path, "redrive", "--all", "--rate", str(rate), "--json"
+        )
+        assert code == 0, shown
+    assert f"{total}/{total}" in shown
+    assert "redrive" in shown
+    assert "/s" in shown
+    gaps = await bed.database.fetch(
+        "SELECT extract(epoch FROM requested_at - lag(requested_at) OVER (ORDER BY requested_at))"
+        " AS seconds FROM redrives ORDER BY requested_at OFFSET 1"
+    )
+    assert len(gaps) == total - 1
+    assert min(float(row["seconds"]) for row in gaps) > 0.9 / rate
+
+
+async def on_a_terminal(bed: Bed, folder: Path, *arguments: str) -> tuple[int, str]:
+    """`funnel dead-letters …` with a terminal for its error output: exit code, what that showed."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        FUNNEL, "dead-letters", *arguments, cwd=folder,
+        stdout=asyncio.subprocess.DEVNULL, stderr=theirs,
+        env={
+            "DATABASE_URL": bed.database_url,
+            "KAFKA_BOOTSTRAP_SERVERS": str(bed.kafka["bootstrap_servers"]),
+            "FUNNEL_TOPIC_PREFIX": bed.topics.prefix,
+            "TERM": "xterm",
+        },
+    )  # fmt: skip
+    os.close(theirs)
+    shown = asyncio.to_thread(_read_all, ours)
+    try:
+        told, code = await asyncio.gather(shown, process.wait())
+    finally:
+        os.close(ours)
+    return code, told.decode(errors="replace")
+
+
+def _read_all(terminal: int) -> bytes:
+    told = b""
+    while True:
+        try:
+            told += os.read(terminal, 65536)
+        except OSError:  # the other end is closed: this is how a terminal says it
+            return told

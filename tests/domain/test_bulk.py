@@ -1,5 +1,6 @@
 """Bulk operations: a bulk is the same changes sent singly, whatever the chunks; and steering."""
 
+import itertools
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -25,16 +26,29 @@ from domain.verdicts import (
     Steering,
 )
 from domain.working import Working
+from tests.domain.model import Model
+from tests.domain.model_bulk import ALL
+from tests.domain.model_fields import Sent
 from tests.domain.test_decide import (
-    _BULK_CHANGES,
     CANDIDATES,
+    IDS,
+    KEYS,
     NOW,
     ORGANIZATION,
+    SOURCES,
+    TAG_EDIT,
+    TAGS,
+    WRITABLE,
     Database,
+    History,
     bulk,
     create,
     exact,
+    histories,
+    singles,
+    splits_do_not_show,
     submission,
+    told,
     update,
 )
 
@@ -49,43 +63,123 @@ def filled(ids: Sequence[str]) -> Database:
     return database
 
 
-@settings(max_examples=150, deadline=None)
-@given(_BULK_CHANGES, st.data())
-def test_chunks__equal_the_same_changes_sent_singly(
-    changes: dict[str, Any], data: st.DataObject
-) -> None:
-    """With single commands between the chunks, wherever they are cut."""
-    known = data.draw(st.lists(st.sampled_from(NUMBERED), unique=True))
-    cuts = sorted(data.draw(st.sets(st.integers(1, 11), max_size=5)) | {0, len(NUMBERED)})
-    in_chunks, singly = filled(known), filled(known)
-    try:
-        command = PARSER.parse("candidate.bulk-update.v1", bulk("b", changes, ids=NUMBERED).data)
-    except InvalidCommand:
-        return
-    order = Order(command.changes, "reject", dry_run=False)  # type: ignore[union-attr]
-    counts = Counts(len(NUMBERED), pending=len(NUMBERED))
-    number = 0
-    for first, end in pairwise(cuts):
-        ids = NUMBERED[first:end]
-        versions = [None] * len(ids)
-        work = Working(in_chunks.candidates, {}, timestamp_text(NOW))
+class Chunks(Database):
+    """A database in which a large operation is worked off, too."""
+
+    def work_off(
+        self, sent: Sent, order: Order, ids: Sequence[str], versions: Sequence[int | None]
+    ) -> list[BulkItem]:
+        """One chunk, as the lane's transaction does it."""
+        work = Working(self.candidates, self.history(), timestamp_text(NOW))
         items = decide_items(order, ORGANIZATION, ids, versions, work)
-        counts = counts.settle(items)
         for seen, state in work.written()[1]:
             key = state["organization_id"], state["candidate_id"]
-            assert in_chunks.candidates[key]["version"] == seen
-            in_chunks.candidates[key] = state
-        sent = [update(f"s{each}", changes, key=(ORGANIZATION, each)) for each in ids]
-        verdicts = singly.run(sent)
-        assert [item.verdict for item in items] == verdicts
-        between = data.draw(st.lists(st.sampled_from(NUMBERED), max_size=2))
-        for each in between:
-            number += 1
-            single = update(f"b{number}", {"source": str(number)}, key=(ORGANIZATION, each))
-            assert in_chunks.run([single])[0].outcome == singly.run([single])[0].outcome
+            assert self.candidates[key]["version"] == seen
+            self.candidates[key] = state
+        kept = [] if order.dry_run else items
+        news = Verdict("applied", bulk=InlineBulk(OPERATION, order, kept, Counts(len(ids))))
+        self.journal.append((NOW, submission(sent), news, len(self.journal) + 1))
+        return items
+
+
+def expecting(version: int | None) -> dict[str, Any]:
+    return {} if version is None else {"expected_version": version}
+
+
+_BULK_CHANGES = st.fixed_dictionaries(
+    {},
+    optional={name: WRITABLE[name] for name in ("status", "pipeline_stage", "rating", "source")}
+    | {"tags": TAGS | TAG_EDIT},
+).filter(bool)
+_ON_CONFLICT = st.sampled_from(["reject", "merge", "overwrite"])
+_EXPECTED = st.none() | st.integers(1, 4)
+
+
+@st.composite
+def _bulks(draw: st.DrawFn) -> Sent:
+    command_id, sender, (organization, _) = draw(IDS), draw(SOURCES), draw(KEYS)
+    ids = draw(st.lists(st.sampled_from(CANDIDATES), min_size=1, max_size=5))
+    versions = st.dictionaries(st.sampled_from(ids), st.integers(1, 6))
+    optional = {
+        "expected_versions": versions,
+        "on_conflict": st.sampled_from(["reject", "merge", "overwrite"]),
+        "dry_run": st.booleans(),
+    }
+    rest = draw(st.fixed_dictionaries({}, optional=optional))
+    changes = draw(_BULK_CHANGES)
+    return bulk(command_id, changes, ids=ids, sender=sender, organization=organization, **rest)
+
+
+@settings(max_examples=200)
+@given(histories(singles() | singles() | singles() | _bulks()))
+def test_inline__any_split_equals_the_model(history: History) -> None:
+    """Small bulks between commands about one candidate."""
+    splits_do_not_show(history, Model(ALL))
+
+
+@st.composite
+def _singles(draw: st.DrawFn, name: str) -> list[Sent]:
+    """A few commands of others that come between two chunks."""
+    return [
+        update(
+            f"{name}-{number}",
+            draw(_BULK_CHANGES),
+            key=(ORGANIZATION, draw(st.sampled_from(NUMBERED))),
+            **expecting(expected),
+            on_conflict=draw(_ON_CONFLICT),
+        )
+        for number, expected in enumerate(draw(st.lists(_EXPECTED, max_size=6)))
+    ]
+
+
+@settings(max_examples=200)
+@given(_BULK_CHANGES, _ON_CONFLICT, st.data())
+def test_chunks__equal_the_same_changes_sent_singly(
+    changes: dict[str, Any], on_conflict: Any, data: st.DataObject
+) -> None:
+    """With single commands before, between and behind the chunks, wherever they are cut."""
+    known = data.draw(st.lists(st.sampled_from(NUMBERED), unique=True))
+    expected = {each: data.draw(_EXPECTED) for each in NUMBERED}
+    cuts = sorted(data.draw(st.sets(st.integers(1, 11), max_size=5)) | {0, len(NUMBERED)})
+    in_chunks, singly, model, sequences = Chunks(), Database(), Model(ALL), itertools.count(1)
+    sent = bulk("b", changes, ids=NUMBERED, on_conflict=on_conflict)
+    try:
+        command = PARSER.parse(sent.type, sent.data)
+    except InvalidCommand:
+        return
+    order = Order(command.changes, on_conflict, dry_run=False)  # type: ignore[union-attr]
+    counts = Counts(len(NUMBERED), pending=len(NUMBERED))
+
+    def of_others(commands: list[Sent]) -> None:
+        """In the one database as a batch, in the other one by one."""
+        answers = [told(verdict) for verdict in in_chunks.run(commands)] if commands else []
+        assert [told(singly.run([each])[0]) for each in commands] == answers
+        for each, answer in zip(commands, answers, strict=True):
+            assert {"reason": None, **model.settle(each, next(sequences), NOW)} == answer
+
+    of_others([create(each, key=(ORGANIZATION, each), rating=1) for each in known])
+    of_others(data.draw(_singles("before")))
+    for first, end in pairwise(cuts):
+        ids = NUMBERED[first:end]
+        items = in_chunks.work_off(sent, order, ids, [expected[each] for each in ids])
+        counts = counts.settle(items)
+        for item in items:
+            version = expected[item.candidate_id]
+            single = update(
+                f"single-{item.candidate_id}",
+                changes,
+                key=(ORGANIZATION, item.candidate_id),
+                **expecting(version),
+                on_conflict=on_conflict,
+            )
+            assert [item.verdict] == singly.run([single])
+            answer = {"reason": None, **model.settle(single, next(sequences), NOW)}
+            assert told(item.verdict) == answer
+        of_others(data.draw(_singles(f"behind-{first}")))
     assert sum(counts[1:]) == counts.total == len(NUMBERED)
     assert counts.pending == 0
     assert exact(_by_id(in_chunks)) == exact(_by_id(singly))
+    assert exact(_by_id(in_chunks)) == exact({key[1]: row for key, row in model.states.items()})
 
 
 def _by_id(database: Database) -> dict[str, Any]:
@@ -214,3 +308,28 @@ def test_operation_id__is_a_uuid5_of_the_command_s_identity() -> None:
     first = operation_id_of(sent.key)
     assert UUID(first).version == 5
     assert first == operation_id_of(sent.key) != operation_id_of(Identity("", "/s", "b").key)
+
+
+def test_inline__that_looks_too_far_back_is_taken_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("domain.bulk.MERGE_HISTORY_VERSIONS_MAX", 4)
+    database = filled(CANDIDATES)
+    for number in range(2):
+        database.run(
+            [
+                update(f"{number} {each}", {"source": f"{number}"}, key=(ORGANIZATION, each))
+                for each in CANDIDATES
+            ]
+        )
+    expected = dict.fromkeys(CANDIDATES[:2], 1)
+    little = bulk("b", {"rating": 4}, ids=CANDIDATES, on_conflict="merge")
+    little.data["expected_versions"] = expected
+    [verdict] = database.run([little])
+    assert (verdict.outcome, (verdict.details or {})["counts"]["applied"]) == ("applied", 3)
+    much = bulk("c", {"rating": 3}, ids=CANDIDATES, on_conflict="merge")
+    much.data["expected_versions"] = expected
+    [verdict] = database.run([much])
+    assert (verdict.outcome, verdict.details) == ("accepted", None)
+    assert isinstance(verdict.bulk, Admission)
+    assert verdict.bulk.expected_versions == expected
+    [verdict] = database.run([much._replace(id="d", data=much.data | {"on_conflict": "reject"})])
+    assert (verdict.outcome, (verdict.details or {})["counts"]["conflict"]) == ("applied", 2)

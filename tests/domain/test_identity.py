@@ -1,5 +1,6 @@
 """Who a command is: identity, digest, age, and the lane that every murmur2 client agrees on."""
 
+import math
 import time
 from typing import Any
 from uuid import UUID
@@ -15,13 +16,16 @@ from domain.identity import (
     Identity,
     command_digest,
     home_lane,
-    identity_prefix,
+    identity_range,
     murmur2,
     uuid7_prefix,
     uuid7_time,
 )
 
 ORGANIZATION = "0192f0c1-7c1e-7abc-8def-0123456789ab"
+OTHER = "0192f0c1-7c1e-7abc-8def-0123456789ac"
+UUID7 = "019ABCDE-F012-7abc-8def-0123456789AB"
+TIMES = ("0192f0c1-7c1e", "0192F0C1-7C1F")
 
 # org.apache.kafka.common.utils.UtilsTest.testMurmur2, Java's signed integers.
 JAVA_MURMUR2 = {
@@ -63,16 +67,24 @@ def test_identity__each_part_counts() -> None:
     assert {len(key) for key in keys} == {32}
 
 
-def test_identity__begins_with_what_organization_and_id_tell() -> None:
-    prefix = identity_prefix(ORGANIZATION, "id")
-    assert Identity(ORGANIZATION, "/s", "id").key.startswith(prefix)
-    assert Identity(ORGANIZATION, "/t", "id").key.startswith(prefix)
-    assert not Identity(ORGANIZATION, "/s", "id2").key.startswith(prefix)
+@pytest.mark.parametrize("command_id", ["id", UUID7])
+def test_identity__begins_with_what_organization_and_id_tell(command_id: str) -> None:
+    lowest, highest = identity_range(ORGANIZATION, command_id)
+    assert lowest <= Identity(ORGANIZATION, "/s", command_id).key <= highest
+    assert lowest <= Identity(ORGANIZATION, "/t", command_id).key <= highest
+    others = Identity(ORGANIZATION, "/s", command_id + "2"), Identity(OTHER, "/s", command_id)
+    assert not any(lowest <= other.key <= highest for other in others)
+
+
+def test_identity__of_a_uuid7_begins_with_its_time() -> None:
+    keys = [Identity(ORGANIZATION, "/s", f"{time}-7abc-8def-0123456789AB").key for time in TIMES]
+    assert [key[:12] for key in keys] == [time.replace("-", "").lower() for time in TIMES]
 
 
 def test_identity__is_fixed_for_ever() -> None:
     """The journal holds these: another value would apply old commands twice."""
     assert Identity(ORGANIZATION, "/s", "id").key == "720a29c95c832da83b3080445abde06d"
+    assert Identity(ORGANIZATION, "/s", UUID7).key == "019abcdef01234362884539187103617"
     assert (
         command_digest("t", {"b": 1, "a": [None, 0.5, "ä"]}).hex()
         == "e5cdeebd327330fd559790812208f794"
@@ -89,10 +101,30 @@ def test_identity__is_fixed_for_ever() -> None:
         ({"a": None}, {}, False),
         ({"a": "x"}, {"a": "x "}, False),
         ({"a": "é"}, {"a": "e\u0301"}, False),
+        # What strict JSON cannot carry is told apart, too.
+        ({"a": math.nan}, {"a": None}, False),
+        ({"a": math.inf}, {"a": -math.inf}, False),
+        ({"a": "\ud800"}, {"a": "\ud801"}, False),
+        ({"a": 2**70, "b": 1}, {"b": 1, "a": 2**70}, True),
+        ({"a": 2**70}, {"a": 2**70 + 1}, False),
+        ({"a": 2**70}, {"a": str(2**70)}, False),
+        ({"a": [math.nan, []]}, {"a": [[math.nan]]}, False),
+        ({"a": {"b": math.nan}, "c": 1}, {"a": {"b": math.nan, "c": 1}}, False),
     ],
 )
 def test_command_digest__data_as_sent_keys_sorted(one: Any, other: Any, equal: bool) -> None:
     assert (command_digest("t", one) == command_digest("t", other)) is equal
+
+
+def test_command_digest__of_a_nest_deeper_than_any_stack() -> None:
+    one, other = nest(100_000, 1), nest(100_000, 2)
+    assert command_digest("t", one) != command_digest("t", other)
+
+
+def nest(levels: int, innermost: Any) -> Any:
+    for _ in range(levels):
+        innermost = [innermost]
+    return innermost
 
 
 def test_command_digest__type_counts() -> None:

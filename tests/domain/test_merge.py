@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from domain.candidate import CandidateState, Changes
 from domain.commands import InvalidCommand
 from domain.merge import changed_fields, merge_patch, merge_tags, same
-from tests.domain import model
+from tests.domain import model_fields
 
 RFC_7396_APPENDIX_A = [
     ({"a": "b"}, {"a": "c"}, {"a": "c"}),
@@ -63,7 +63,7 @@ def test_merge_patch__table_of_the_rfc(target: Any, patch: Any, result: Any) -> 
 @given(JSON, JSON)
 def test_merge_patch__as_the_rfc_has_it(target: Any, patch: Any) -> None:
     before = text([target, patch])
-    assert text(merge_patch(target, patch)) == text(model.merge_patch(target, patch))
+    assert text(merge_patch(target, patch)) == text(model_fields.merge_patch(target, patch))
     assert text([target, patch]) == before
 
 

@@ -1,6 +1,6 @@
 """What a test does to topics behind the service's back."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Container, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,9 +9,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
+from contract.events import OutputRecord
 from contract.topics import Topics
 
 Kafka = Mapping[str, Any]
+_WRITTEN = ("timestamp", "key", "value", "headers")
 
 
 async def expire(kafka: Kafka, topic: str, before_offsets: Mapping[int, int]) -> None:
@@ -40,14 +42,7 @@ async def limit_message_bytes(kafka: Kafka, topics: Topics, topic: str, limit: i
     (config,) = (spec.config for spec in topics.specs() if spec.name == topic)
     if limit is not None:
         config = config | {"max.message.bytes": str(limit)}
-    async with _admin(kafka) as admin:
-        answers = await admin.alter_configs(
-            [ConfigResource(ConfigResourceType.TOPIC, topic, configs=config)]
-        )
-    for answer in answers:
-        for code, message, *_ in answer.resources:
-            if code:
-                raise for_code(code)(message)
+    await _configure(kafka, ConfigResource(ConfigResourceType.TOPIC, topic, configs=config))
 
 
 async def write(kafka: Kafka, topic: str, partition: int, value: bytes, key: bytes) -> None:
@@ -58,6 +53,53 @@ async def write(kafka: Kafka, topic: str, partition: int, value: bytes, key: byt
         await producer.send_and_wait(topic, value, key=key, partition=partition)
     finally:
         await producer.stop()
+
+
+async def fence(kafka: Kafka, topics: Topics, lane: int) -> None:
+    """Whatever a publisher of this lane had under way is decided when this returns."""
+    producer = AIOKafkaProducer(**kafka, transactional_id=topics.transactional_id(lane))
+    await producer.start()
+    await producer.stop()
+
+
+async def forget_transaction(
+    kafka: Kafka, topics: Topics, lane: int, records: Iterable[OutputRecord], told: Container[str]
+) -> None:
+    """What KAFKA-20734 leaves behind: a transaction of a lane's publisher that is over, without
+    its end on the topics that are not `told`; committed if there is one that is."""
+    producer = AIOKafkaProducer(**kafka, transactional_id=topics.transactional_id(lane))
+    await _configure(kafka, _verification("false"))
+    try:
+        await producer.start()
+        await producer.begin_transaction()
+        for record in records:
+            if record.topic not in told:
+                # As good as told of: it will not name the partition to the coordinator.
+                at = TopicPartition(record.topic, record.partition)
+                producer._txn_manager._txn_partitions.add(at)
+            batch = producer.create_batch()
+            batch.append(**{name: getattr(record, name) for name in _WRITTEN})
+            await (await producer.send_batch(batch, record.topic, partition=record.partition))
+        if told:
+            await producer.commit_transaction()
+    finally:
+        await producer.stop()
+        await _configure(kafka, _verification("true"))
+
+
+def _verification(verify: str) -> ConfigResource:
+    """Whether brokers ask the coordinator if a record belongs to a transaction that it knows."""
+    config = {"transaction.partition.verification.enable": verify}
+    return ConfigResource(ConfigResourceType.BROKER, "1", configs=config)
+
+
+async def _configure(kafka: Kafka, resource: ConfigResource) -> None:
+    async with _admin(kafka) as admin:
+        answers = await admin.alter_configs([resource])
+    for answer in answers:
+        for code, message, *_ in answer.resources:
+            if code:
+                raise for_code(code)(message)
 
 
 @asynccontextmanager

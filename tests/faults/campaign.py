@@ -1,4 +1,5 @@
-"""The fault campaign: random commands x random faults x two consumers, the oracle after each round.
+"""The fault campaign: random commands x random faults x two consumers, the oracle after each round,
+the audit tools at the end of each world.
 
 `make faults` runs it for MINUTES. Everything that is drawn comes from SEED, so a round that fails
 is played again by its seed (the timing is the machine's). The servers are its own, and die with it.
@@ -25,8 +26,9 @@ from migrations.runner import migrate_up
 from producer.admin import apply_topics, delete_topics
 from stack.embedded import EmbeddedStack
 from stack.servers import Servers
-from tests.conftest import PARTITIONS_TOTAL, url_of
+from tests.conftest import PARTITIONS_TOTAL, OwnStack, url_of
 from tests.faults.fleet import Fleet
+from tests.faults.looking_back import look_back
 from tests.faults.operations import verify_operations
 from tests.faults.oracle import Tally, verify
 from tests.faults.site import Fault, Site, draw
@@ -67,7 +69,7 @@ class RoundFailed(Exception):
 
 
 async def campaign(
-    stack: EmbeddedStack, *, seed: int, rounds_max: int, seconds_max: float
+    stack: OwnStack, *, seed: int, rounds_max: int, seconds_max: float
 ) -> AsyncIterator[Round]:
     """Rounds until either bound is reached, world after world.
 
@@ -95,6 +97,13 @@ async def campaign(
                     ) from error
                 if number >= rounds_max or time.monotonic() > ends_at:
                     break
+            with tempfile.TemporaryDirectory(prefix="funnel-") as folder:
+                try:
+                    await look_back(site.world, Path(folder))
+                except AssertionError as error:
+                    raise RoundFailed(
+                        f"seed {seed}, looking back after round {number}: {error!r}"
+                    ) from error
 
 
 async def _round(
@@ -122,7 +131,7 @@ async def _round(
 
 
 @asynccontextmanager
-async def _site(stack: EmbeddedStack, servers: Servers, where: str) -> AsyncIterator[Site]:
+async def _site(stack: OwnStack, servers: Servers, where: str) -> AsyncIterator[Site]:
     """Fresh tables and topics, the ways to both servers, and two consumers."""
     kafka: dict[str, object] = {"bootstrap_servers": servers.kafka_bootstrap_servers}
     topics = Topics(prefix=f"t{uuid.uuid4().hex[:12]}.")

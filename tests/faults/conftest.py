@@ -1,5 +1,6 @@
 """A deployment and its consumers for each fault test; whatever happened, none is left running."""
 
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from contract.topics import Topics
+from stack.containers import ContainerStack, unavailable
 from stack.embedded import EmbeddedStack
+from tests.conftest import OwnStack
 from tests.faults.fleet import Fleet
 from tests.faults.world import World
 
@@ -18,9 +21,15 @@ def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def own_stack(own_folder: Path) -> Iterator[EmbeddedStack]:
+def own_stack(own_folder: Path) -> Iterator[OwnStack]:
     """Servers that no other test misses, for those that kill, freeze or fill them."""
-    stack = EmbeddedStack(own_folder, durable=False)
+    stack: OwnStack
+    if os.environ.get("FUNNEL_TEST_STACK") != "containers":
+        stack = EmbeddedStack(own_folder, durable=False)
+    elif (reason := unavailable()) is None:
+        stack = ContainerStack()
+    else:
+        pytest.skip(f"FUNNEL_TEST_STACK=containers: {reason}")
     try:
         yield stack
     finally:

@@ -9,8 +9,11 @@ from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 from typing import Any
 
+import httpx2
+
 from contract.events import DEFAULT_SOURCE
 from contract.topics import Topics
+from stack.files import free_port
 from tests.faults.process import VARIABLE
 
 WAIT_SECONDS = 30.0
@@ -24,8 +27,11 @@ Line = dict[str, Any]
 class ConsumerProcess:
     """One process and what it said so far."""
 
-    def __init__(self, process: Process, consumer_id: str, *, crashes: bool) -> None:
+    def __init__(
+        self, process: Process, consumer_id: str, *, crashes: bool, metrics_port: int
+    ) -> None:
         self._process = process
+        self._metrics_port = metrics_port
         self.consumer_id = consumer_id
         self.crashes = (-signal.SIGKILL,) if crashes else ()
         self.lines: list[Line] = []
@@ -64,6 +70,12 @@ class ConsumerProcess:
     def running(self) -> bool:
         return self._process.returncode is None
 
+    async def ready(self) -> bool:
+        """What its `/readyz` says now."""
+        url = f"http://127.0.0.1:{self._metrics_port}/readyz"
+        async with httpx2.AsyncClient(timeout=WAIT_SECONDS) as client:
+            return (await client.get(url)).is_success
+
     async def ended(self, *, seconds: float = WAIT_SECONDS) -> int:
         """Its exit code, negative for a signal, waited for."""
         try:
@@ -89,7 +101,8 @@ class ConsumerProcess:
         await self.ended()
 
     async def terminated(self) -> int:
-        """SIGTERM; the exit code."""
+        """SIGTERM, once it is there to hear it; the exit code."""
+        await self.said("consumer_started")
         self.terminate()
         return await self.ended()
 
@@ -136,6 +149,7 @@ class Fleet:
             "watchdog_seconds": 30,
             "batch_records_max": 200,
             "chunk_items": 50,
+            "seal_seconds": None,
             "lane_retry_seconds": 1,
             "fail_at": None,
             "stall_at": None,
@@ -154,7 +168,9 @@ class Fleet:
         **settings: object,
     ) -> ConsumerProcess:
         """A new process; `settings` replace those of the fleet."""
-        chosen = self._settings | settings | {"consumer_id": consumer_id}
+        port = free_port(taken=[])
+        told = {"consumer_id": consumer_id, "metrics_port": port}
+        chosen = self._settings | settings | told
         environment = dict(os.environ) | {VARIABLE: json.dumps(chosen)}
         for name, point in (("FUNNEL_CRASH_AT", crash_at), ("FUNNEL_PAUSE_AT", pause_at)):
             environment.pop(name, None)
@@ -163,7 +179,8 @@ class Fleet:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.faults.process", stderr=PIPE, env=environment
         )
-        consumer = ConsumerProcess(process, consumer_id, crashes=crash_at is not None)
+        crashes = crash_at is not None
+        consumer = ConsumerProcess(process, consumer_id, crashes=crashes, metrics_port=port)
         self.consumers.append(consumer)
         return consumer
 

@@ -37,6 +37,16 @@ class Log:
     def total(self) -> int:
         return sum(map(len, self.records))
 
+    async def held(self) -> bool:
+        """Is a transaction open on any of them, so that a reader waits before the end?"""
+        reader = AIOKafkaConsumer(**self._kafka, group_id=None, isolation_level="read_uncommitted")
+        await reader.start()
+        try:
+            ends = await reader.end_offsets(self._partitions)
+        finally:
+            await reader.stop()
+        return await self.stable_ends() != [int(ends[partition]) for partition in self._partitions]
+
     async def stable_ends(self) -> list[int]:
         """Of each partition, the offset behind the last record that a reader may see."""
         ends = await self._consumer.end_offsets(self._partitions)

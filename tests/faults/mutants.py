@@ -17,8 +17,6 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 SECONDS_MAX = 300
-_KILLED = 1
-"""pytest's exit code where tests ran and some failed."""
 
 
 class Edit(NamedTuple):
@@ -37,7 +35,8 @@ class Mutant(NamedTuple):
     tests: Sequence[str]
 
 
-_LANE, _PUBLISHER = "consumer/lane.py", "producer/publisher.py"
+_TRANSACTIONS, _PUBLISHER = "consumer/transactions.py", "producer/publisher.py"
+_TAKEOVER = "producer/takeover.py"
 _CRASHES = "tests/faults/test_crash_points.py"
 _HANDOVER = "tests/faults/test_handover.py"
 _ZOMBIES = "tests/faults/test_zombies.py"
@@ -58,12 +57,17 @@ MUTANTS = (
         "no tail read: what was published is what the lane row says",
         [
             Edit(
-                _PUBLISHER,
+                _TAKEOVER,
                 "sequence = max(tail.sequence or 0, row.published_result_sequence)",
                 "sequence = row.published_result_sequence",
             )
         ],
         [f"{_CRASHES}::test_kill__under_load[after_publish:6]"],
+    ),
+    Mutant(
+        "forgotten transactions are all aborted, half committed ones, too",
+        [Edit(_TAKEOVER, "forgotten, commit=commit)", "forgotten, commit=False)")],
+        [f"{_CRASHES}::test_transaction__forgotten_by_kafka_is_ended_by_the_next_owner[results]"],
     ),
     Mutant(
         "tail read uncommitted: what was aborted counts as published",
@@ -103,22 +107,23 @@ MUTANTS = (
         "epoch not compared by the lane",
         [
             Edit(
-                _LANE,
-                "            if locked.owner_epoch != self.owner_epoch:\n"
-                "                raise LaneLost(self.lane)\n",
+                _TRANSACTIONS,
+                "            if locked.owner_epoch != self._owner_epoch:\n"
+                "                raise LaneLost(self._lane)\n",
                 "",
             ),
             Edit(
-                _LANE,
-                "            if row.owner_epoch != self.owner_epoch:\n"
-                "                raise LaneLost(self.lane)\n",
-                "            row = row._replace(owner_epoch=self.owner_epoch)\n",
+                _TRANSACTIONS,
+                "            if row.owner_epoch != self._owner_epoch:\n"
+                "                raise LaneLost(self._lane)\n",
+                "            row = row._replace(owner_epoch=self._owner_epoch)\n",
             ),
             Edit(
-                _LANE,
-                "    return (a.owner_epoch, a.next_offset, a.journal_sequence) == (\n"
-                "        b.owner_epoch,\n",
-                "    return (0, a.next_offset, a.journal_sequence) == (\n        0,\n",
+                "contract/lanes.py",
+                "        return (self.owner_epoch, self.next_offset, self.journal_sequence) == (\n"
+                "            other.owner_epoch,\n",
+                "        return (0, self.next_offset, self.journal_sequence) == (\n"
+                "            0,\n",
             ),
             Edit(
                 "consumer/service.py",
@@ -185,16 +190,16 @@ MUTANTS = (
         "publish outside the transaction: offered before COMMIT",
         [
             Edit(
-                _LANE,
+                _TRANSACTIONS,
                 "            attempts.append(attempt)\n",
                 "            attempts.append(attempt)\n"
                 "            await self._outbox.offer(attempt.rows)\n"
                 "            await asyncio.sleep(0.05)\n",
             ),
             Edit(
-                _LANE,
-                "                    await self._outbox.offer(done.rows)\n",
-                "",
+                _TRANSACTIONS,
+                "            await self._outbox.offer(attempt.rows)\n            self._metrics",
+                "            self._metrics",
             ),
         ],
         ["tests/faults/test_commit_answer.py::test_commit__is_lost_on_its_way[request-False]"],
@@ -203,8 +208,8 @@ MUTANTS = (
         "a COMMIT whose answer was lost is believed",
         [
             Edit(
-                _LANE,
-                "            if attempts and _same_place(current, attempts[0].after):",
+                _TRANSACTIONS,
+                "            if attempts and current.same_place(attempts[0].after):",
                 "            if attempts:",
             )
         ],
@@ -212,7 +217,7 @@ MUTANTS = (
     ),
     Mutant(
         "commits that PostgreSQL has lost are decided anew",
-        [Edit(_LANE, "row.journal_sequence < self._row.journal_sequence", "False")],
+        [Edit(_TRANSACTIONS, "row.journal_sequence < self.row.journal_sequence", "False")],
         ["tests/faults/test_recover.py::test_recover__under_a_consumer_that_runs_all_the_while"],
     ),
     Mutant(
@@ -279,7 +284,7 @@ def _caught(mutant: Mutant, folder: Path) -> tuple[bool, str]:
         )
     except subprocess.TimeoutExpired:
         return False, f"no end within {SECONDS_MAX} s"
-    return done.returncode == _KILLED, _reason(done.stdout)
+    return _seen(done.stdout)
 
 
 def _copy_tree(folder: Path) -> None:
@@ -296,12 +301,12 @@ def _copy_tree(folder: Path) -> None:
             shutil.copy2(ROOT / name, folder / name)
 
 
-def _reason(output: str) -> str:
-    """The test that failed, and the first line of why."""
+def _seen(output: str) -> tuple[bool, str]:
+    """Did a test fail (a server that does not come up is no such thing), and why, in a line."""
     failed = re.search(r"^FAILED \S*::(\S+)", output, re.MULTILINE)
     why = re.search(r"^E\s+(\S.*)$", output, re.MULTILINE)
     told = f"{failed[1] if failed else 'nothing failed'}: {why[1] if why else output[-200:]!r}"
-    return told[:200]
+    return failed is not None, told[:200]
 
 
 if __name__ == "__main__":

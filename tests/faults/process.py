@@ -27,6 +27,7 @@ from contract.topics import Topics
 from funnel.consume import ConsumeConfig, run_consumer
 from funnel.crash import crash_hook
 from funnel.logs import configure_logs
+from funnel.metrics_server import serve_metrics
 from funnel.shutdown import stop_signals
 from funnel.stall import stall_watch
 
@@ -49,6 +50,7 @@ async def consume() -> None:
         watchdog=timedelta(seconds=settings["watchdog_seconds"]),
         batch_records_max=settings["batch_records_max"],
         chunk_items=settings["chunk_items"],
+        seal_every=timedelta(seconds=every) if (every := settings["seal_seconds"]) else None,
         hook=failing_at(settings["fail_at"])
         or stalling_at(settings["stall_at"], settings["stall_seconds"])
         or crash_hook(
@@ -57,8 +59,10 @@ async def consume() -> None:
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell_tasks)
     watch = stall_watch(config.watchdog) if settings["stall_watch"] else nullcontext()
+    registry = CollectorRegistry()
+    serve_metrics(registry, host="127.0.0.1", port=settings["metrics_port"])
     with stop_signals() as stopping, watch:
-        await run_consumer(config, stopping, CollectorRegistry())
+        await run_consumer(config, stopping, registry)
 
 
 def tell_tasks() -> None:

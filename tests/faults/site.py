@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from funnel.crash import CRASH_POINTS
-from stack.embedded import EmbeddedStack
+from tests.conftest import OwnStack
 from tests.faults.fleet import ConsumerProcess, Fleet
 from tests.faults.link import Link
 from tests.faults.world import World
@@ -35,7 +35,7 @@ class Fault(NamedTuple):
 class Site:
     """Two consumers that reach both servers only by links, restarted whenever one ends."""
 
-    def __init__(self, *, stack: EmbeddedStack, world: World, fleet: Fleet) -> None:
+    def __init__(self, *, stack: OwnStack, world: World, fleet: Fleet) -> None:
         self.stack = stack
         self.world = world
         self.fleet = fleet

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from stack.embedded import EmbeddedStack
+from tests.conftest import OwnStack
 from tests.faults.campaign import campaign
 
 SEED = int(os.environ.get("FUNNEL_TEST_FAULT_SEED", "1"))
@@ -14,7 +14,7 @@ SECONDS_MAX = float(os.environ.get("FUNNEL_TEST_FAULT_SECONDS", "90"))
 
 
 @pytest.mark.timeout(int(SECONDS_MAX) + 240)
-async def test_campaign__of_random_faults(own_stack: EmbeddedStack) -> None:
+async def test_campaign__of_random_faults(own_stack: OwnStack) -> None:
     rounds = campaign(own_stack, seed=SEED, rounds_max=ROUNDS, seconds_max=SECONDS_MAX)
     clean = [each.number async for each in rounds]
     assert clean == list(range(1, len(clean) + 1))

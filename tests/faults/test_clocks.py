@@ -18,9 +18,9 @@ async def test_clock__of_the_database_goes_back(world: World, fleet: Fleet) -> N
     consumer = await fleet.start()
     await world.settled()
     await world.fetch(
-        "UPDATE journal SET recorded_at = recorded_at + interval '1 hour' WHERE lane < 2"
+        "UPDATE journal SET recorded_at = recorded_at + interval '1 day' WHERE lane < 2"
     )
-    await world.fetch("UPDATE lanes SET last_recorded_at = last_recorded_at + interval '1 hour'")
+    await world.fetch("UPDATE lanes SET last_recorded_at = last_recorded_at + interval '1 day'")
     latest = await world.value("SELECT max(last_recorded_at) FROM lanes")
     await world.send(workload.mixed(200))
     await world.settled()

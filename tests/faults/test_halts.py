@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from consumer.source import FETCH_WAIT
+from domain.limits import BACKLOG_BATCHES_MAX
 from migrations.runner import migrate_up
 from producer.admin import apply_topics
 from tests.conftest import PARTITIONS_TOTAL
@@ -17,6 +18,8 @@ from tests.faults.fleet import ConsumerProcess, Fleet
 from tests.faults.oracle import verify
 from tests.faults.workload import Workload
 from tests.faults.world import World
+
+CHUNK = 10
 
 
 async def settled_once(world: World, fleet: Fleet, *, seed: int) -> Workload:
@@ -87,9 +90,10 @@ async def test_changes__refused_while_the_results_were_accepted(world: World, fl
     published = [len(records) for records in world.results.records]
     await broker.limit_message_bytes(world.kafka, world.topics, world.topics.changes, 2000)
     await world.send(workload.updates(400))
-    consumer = await fleet.start()
+    consumer = await fleet.start(batch_records_max=CHUNK)
     for lane in range(PARTITIONS_TOTAL):
         await consumer.said("publisher_paused", lane=lane, error="MessageSizeTooLargeError")
+    await waits_for_its_publisher(world, published)
     # Results were written and acknowledged, and yet no reader sees one.
     await world.results.read_on()
     assert [len(records) for records in world.results.records] == published
@@ -97,6 +101,22 @@ async def test_changes__refused_while_the_results_were_accepted(world: World, fl
     await world.settled()
     assert await consumer.terminated() == 0
     await verify(world)
+
+
+async def waits_for_its_publisher(world: World, published: list[int]) -> None:
+    """Each lane applies on while a batch is being published, but only so far."""
+
+    async def unpublished() -> list[int]:
+        rows = await world.fetch("SELECT result_sequence FROM lanes ORDER BY lane")
+        return [row[0] - total for row, total in zip(rows, published, strict=True)]
+
+    async def next_applied() -> bool:
+        return min(await unpublished()) > CHUNK
+
+    await world.until(next_applied, what="the next batches are applied")
+    await asyncio.sleep(1)  # nothing more may happen: there is no event to wait for
+    # In the publisher's hands what waited, as much waiting again, and one that waits for room.
+    assert max(await unpublished()) <= (2 * BACKLOG_BATCHES_MAX + 2) * CHUNK
 
 
 async def test_results__deleted_halts_every_lane(world: World, fleet: Fleet) -> None:

@@ -2,6 +2,9 @@
 
 import asyncio
 
+import asyncpg
+
+from funnel.shutdown import SECOND_SIGNAL_EXIT_CODE
 from tests.faults.fleet import Fleet
 from tests.faults.oracle import verify
 from tests.faults.workload import Workload
@@ -43,6 +46,8 @@ async def test_lanes__of_a_former_process_of_the_same_name_are_shared_again(
     await world.shared({"one": {2}, "two": {2}})
     await two.killed()
     guest = await fleet.start("guest", lease_seconds=60)
+    # Before it has joined, the share of "two" is still both of its lanes.
+    await world.shared({"guest": {1}, "one": {1}, "two": {2}})
     # Of two lanes that carry its name it may keep one, and nobody can take the other from it.
     two = await fleet.start("two", lease_seconds=60)
     await world.shared({"guest": {2}, "one": {1}, "two": {1}})
@@ -72,6 +77,31 @@ async def test_sigterm__under_load_leaves_no_backlog(world: World, fleet: Fleet)
     peer = await fleet.start("two", lease_seconds=60)
     await world.settled()
     assert await peer.terminated() == 0
+    await verify(world)
+
+
+async def test_sigterm__a_second_one_means_now(world: World, fleet: Fleet) -> None:
+    """While the batch in hand waits for a lock that others keep."""
+    workload = Workload(seed=6, candidates_for_each_lane=2)
+    await world.send(workload.creations())
+    consumer = await fleet.start("one", lease_seconds=60)
+    await world.settled()
+    connection = await asyncpg.connect(world.database_url, timeout=10)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM lanes FOR UPDATE")
+            await world.send(workload.updates(40))
+            waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            await world.until(lambda: world.holds(waiting), what="a batch in hand")
+            while consumer.running:  # two signals at once may be one
+                consumer.terminate()
+                await asyncio.sleep(0.1)
+            assert await consumer.ended() == SECOND_SIGNAL_EXIT_CODE
+    finally:
+        await connection.close(timeout=5)
+    again = await fleet.start("one", lease_seconds=60)
+    await world.settled()
+    assert await again.terminated() == 0
     await verify(world)
 
 

@@ -4,29 +4,18 @@ Each fault is over before the next begins; the lanes go on by themselves, say so
 change of state, and do not spin meanwhile.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import PARTITIONS_TOTAL
-from tests.faults.fleet import ConsumerProcess, Fleet
+from tests.faults.fleet import Fleet
 from tests.faults.link import Link, link_to
 from tests.faults.oracle import verify
-from tests.faults.process import cpu_seconds
+from tests.faults.outage import Outage, demand_lines_in_turn
 from tests.faults.workload import Workload
 from tests.faults.world import World
-
-HEALED_WITHIN = 25.0
-"""Ten seconds by promise, measured at one to five; the rest is for a machine that others use."""
-
-AWAY_SECONDS = 3.0
-"""Longer than the lease of two seconds."""
-
-BUSY_SHARE_MAX = 0.6
 
 FAULTS: dict[str, Callable[[Link], None]] = {
     "reset": lambda link: link.drop(reset=True),
@@ -61,46 +50,26 @@ async def test_network__cut_half_open_slow_and_reset(
         batch_records_max=20,
     )
     await world.settled()
+    outage = Outage(world, consumer, workload)
     for name, begin in FAULTS.items():
         commands = workload.mixed(200)
         await world.send(commands[:100])
         for way in ways:
             begin(links[way])
-        busy = cpu_seconds(consumer.pid)
         if name in ("cut", "half-open"):
             # The lanes have work in hand, then none that they could get at.
-            await asyncio.sleep(AWAY_SECONDS)
-            busy = cpu_seconds(consumer.pid) - busy
-            assert busy < BUSY_SHARE_MAX * AWAY_SECONDS, name
+            await outage.lasts()
         await world.send(commands[100:])
         if name != "slow":
             for way in ways:
                 links[way].heal()
-        await world.settled(seconds=HEALED_WITHIN)
+            await outage.is_over()
+        await world.settled()
         for way in ways:
             links[way].heal()
-    _demand_lines_in_turn(consumer)
+    demand_lines_in_turn(consumer)
     assert await consumer.terminated() == 0
     await verify(world)
-
-
-def _demand_lines_in_turn(consumer: ConsumerProcess) -> None:
-    """For each lane, paused and resumed follow each other; so do the membership's."""
-    for lane in range(PARTITIONS_TOTAL):
-        for what in ("lane", "publisher"):
-            said = [
-                line["action"]
-                for line in consumer.lines
-                if line.get("lane") == lane
-                and line.get("action") in (f"{what}_paused", f"{what}_resumed")
-            ]
-            assert all(a != b for a, b in pairwise(said)), (lane, said)
-    said = [
-        line["action"]
-        for line in consumer.lines
-        if str(line.get("action")).startswith("membership_")
-    ]
-    assert all(a != b for a, b in pairwise(said)), said
 
 
 async def test_servers__unreachable_at_start(

@@ -58,6 +58,29 @@ async def test_zombie__wakes_up_after_its_lanes_went_on(
     await outlived(world, workload, zombie, peer)
 
 
+async def test_transaction__that_the_broker_has_aborted_is_published_again(
+    world: World, fleet: Fleet
+) -> None:
+    """Its owner slept through the transaction's time-out, and nobody took its lanes."""
+    workload = Workload(seed=8, candidates_for_each_lane=6)
+    await world.send(workload.creations() + workload.mixed(400))
+    sleeper = await fleet.start(
+        "sleeper", pause_at="after_sends:6", batch_records_max=40, lease_seconds=60
+    )
+    await sleeper.paused()
+    assert await world.results.held()
+
+    async def aborted() -> bool:
+        return not await world.results.held()
+
+    await world.until(aborted, what="aborted by the broker")
+    sleeper.resume()
+    await sleeper.said("publisher_paused")
+    await world.settled()
+    assert await sleeper.terminated() == 0
+    await verify(world)
+
+
 @pytest.mark.parametrize("records_meanwhile", [False, True])
 async def test_zombie__wakes_up_between_batches(
     world: World, fleet: Fleet, records_meanwhile: bool

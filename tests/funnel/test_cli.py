@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -18,18 +17,17 @@ from prometheus_client import CollectorRegistry
 
 from api.dev_keys import load_or_create
 from api.gate import Scope
+from consumer.metrics import ConsumerMetrics
 from contract.topics import Topics
 from funnel.cli import MODULES
-from funnel.cli_setup import Scope as TokenScope
+from funnel.cli.setup import Scope as TokenScope
 from funnel.metrics_server import serve_metrics
-from funnel.settings import BadSettings, Settings
+from funnel.settings import BadSettings
 from migrations.files import required_version
+from stack.files import free_port
 from stack.servers import Servers
 from tests.conftest import PARTITIONS_TOTAL, url_of
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-Start = Callable[..., subprocess.Popen[str]]
-Environment = dict[str, str]
+from tests.funnel.processes import Environment, Run, Start, api_url, lines_until
 
 ORGANIZATION = "00000000-0000-4000-8000-000000000001"
 NOWHERE = "127.0.0.1:1"
@@ -143,10 +141,32 @@ def test_data_folder__that_is_a_file_is_one_line_and_78(
 
 def test_serve_metrics__port_in_use_names_the_variable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        settings = Settings(metrics_port=taken.getsockname()[1])
+        port = taken.getsockname()[1]
 
         with pytest.raises(BadSettings, match="FUNNEL_METRICS_PORT: cannot listen on 127"):
-            serve_metrics(settings, CollectorRegistry())
+            serve_metrics(CollectorRegistry(), host="127.0.0.1", port=port)
+
+
+def test_metrics_port__tells_which_lanes_stand_still() -> None:
+    registry = CollectorRegistry()
+    metrics = ConsumerMetrics(registry)
+    port = free_port(taken=[])
+    serve_metrics(registry, host="127.0.0.1", port=port)
+    url = f"http://127.0.0.1:{port}"
+    for lane in (0, 1, 2):
+        metrics.lane(lane).owned(True)
+    assert httpx2.get(f"{url}/readyz").json() == {"status": "ok", "lanes": {}}
+    away = [True]
+    metrics.lane(1).paused_while(lambda: away[0])
+    metrics.lane(2).halted(True)
+    answer = httpx2.get(f"{url}/readyz")
+    told = {"status": "standing still", "lanes": {"paused": [1], "halted": [2]}}
+    assert (answer.status_code, answer.json()) == (503, told)
+    assert httpx2.get(f"{url}/livez").status_code == 200
+    assert 'funnel_lane_paused{lane="1"} 1.0' in httpx2.get(f"{url}/metrics").text
+    away[0] = False
+    metrics.lane(2).halted(False)
+    assert httpx2.get(f"{url}/readyz").status_code == 200
 
 
 def test_version__is_that_of_the_package(funnel: Run, bare_environment: Environment) -> None:
@@ -250,9 +270,8 @@ def test_serve__answers_until_sigterm_and_ends_with_0(
     started: Start, environment: Environment
 ) -> None:
     api = started("serve", env=environment)
-    line = json.loads(list(lines_until(api, "api_started"))[-1])
 
-    alive = httpx2.get(f"http://127.0.0.1:{line['port']}/livez", timeout=30)
+    alive = httpx2.get(f"{api_url(api)}/livez", timeout=30)
     api.send_signal(signal.SIGTERM)
     api.communicate(timeout=30)
 
@@ -271,14 +290,3 @@ def test_port_in_use__is_one_line_and_78(
     assert done.returncode == 78
     assert done.stderr.startswith(f"funnel: PORT: cannot listen on 127.0.0.1:{port}")
     assert done.stderr.count("\n") == 1
-
-
-def lines_until(process: subprocess.Popen[str], action: str, *, times: int = 1) -> Iterator[str]:
-    """Lines of the process's log, until `action` has come `times` times."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        yield line
-        times -= f'"action": "{action}"' in line
-        if not times:
-            return
-    raise AssertionError(f"ended before {action}")

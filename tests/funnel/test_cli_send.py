@@ -44,9 +44,14 @@ Funnel = Callable[..., Coroutine[Any, Any, Ended]]
 
 @pytest.fixture
 def funnel(kafka_options: Kafka, topics: Topics, tmp_path: Path) -> Funnel:
-    """Runs `funnel` with arguments, standard input and more environment."""
+    """Runs `funnel` with arguments, standard input, another place for errors, more environment."""
 
-    async def run(*arguments: str, stdin: bytes = b"", **environment: str) -> Ended:
+    async def run(
+        *arguments: str,
+        stdin: bytes = b"",
+        stderr: int = asyncio.subprocess.PIPE,
+        **environment: str,
+    ) -> Ended:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
@@ -54,7 +59,7 @@ def funnel(kafka_options: Kafka, topics: Topics, tmp_path: Path) -> Funnel:
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=stderr,
             env={
                 **os.environ,
                 "PYTHONPATH": str(Path(__file__).parents[2]),
@@ -65,7 +70,7 @@ def funnel(kafka_options: Kafka, topics: Topics, tmp_path: Path) -> Funnel:
             cwd=tmp_path,
         )
         out, err = await process.communicate(stdin)
-        return Ended(process.returncode, out.decode(), err.decode())
+        return Ended(process.returncode, out.decode(), (err or b"").decode())
 
     return run
 
@@ -218,6 +223,44 @@ async def test_send_bulk__builds_the_command(
         "dry_run": True,
     }
     assert filtered.data["filter"] == {"status": "offer"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ids", "code", "problem"),
+    [
+        (["rating=1"], None, 65, "candidate_ids"),
+        (["rating=1", "--ids-file", "ids"], "", 65, "candidate_ids"),
+        (["rating=1", "--ids-file", "ids"], "no id", 65, "candidate_ids/0"),
+        (["rating=1", "--ids-file", "absent"], None, 2, "--ids-file"),
+        (
+            ["rating=1", "--ids-file", "ids"],
+            "\n".join(str(UUID(int=number)) for number in range(20_001)),
+            65,
+            "candidate_ids",
+        ),
+        (["rating=1", "--candidate", "x"], None, 2, "--candidate"),
+        (["rating=1", "--candidate", CANDIDATE, "--filter", '{"status": "new"}'], None, 65, "one"),
+        (["rating=1", "--filter", "{}"], None, 65, "filter"),
+        (["rating=1", "--filter", '{"stage": "a"}'], None, 65, "filter/stage"),
+        (["rating=many", "--candidate", CANDIDATE], None, 2, "rating"),
+        (["rating=9", "--candidate", CANDIDATE], None, 65, "changes/rating"),
+        (["email=a@b.example", "--candidate", CANDIDATE], None, 65, "changes/email"),
+        (["height=9", "--candidate", CANDIDATE], None, 2, "height"),
+    ],
+    ids=lambda each: str(each)[:40],
+)
+async def test_send_bulk__bad_input_is_told_and_not_sent(
+    funnel: Funnel, tmp_path: Path, arguments: list[str], ids: str | None, code: int, problem: str
+) -> None:
+    if ids is not None:
+        (tmp_path / "ids").write_text(ids)
+    # Were it sent, the exit code would be 69.
+    ended = await funnel(
+        *("send", "bulk", "--organization", ORGANIZATION, *arguments),
+        KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1",
+    )
+    assert (ended.code, ended.out) == (code, "")
+    assert problem in ended.err
 
 
 async def test_send__neither_file_nor_command_is_usage(funnel: Funnel) -> None:

@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from domain.commands import CommandParser
-from funnel.command_files import BadFile, checked, csv_rows, json_lines
-from funnel.field_text import BadField, fields_of
+from funnel.cli.command_files import BadFile, checked, csv_rows, json_lines
+from funnel.cli.field_text import BadField, fields_of
 
 ORGANIZATION = UUID("00000000-0000-4000-8000-00000000000a")
 

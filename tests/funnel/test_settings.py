@@ -1,5 +1,6 @@
 """Settings: where they come from, and what is said about a bad one."""
 
+import os
 import ssl
 from pathlib import Path
 
@@ -16,6 +17,8 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for field in Settings.model_fields.values():
         monkeypatch.delenv(str(field.validation_alias), raising=False)
+    for name in [each for each in os.environ if each.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
 
 
 def test_settings__defaults_are_for_a_developers_machine() -> None:
@@ -23,6 +26,7 @@ def test_settings__defaults_are_for_a_developers_machine() -> None:
 
     assert (settings.host, settings.port) == ("127.0.0.1", 8080)
     assert settings.partitions_total == 8
+    assert settings.write_limit == "100/hour"  # CONTRACT.md 6
     assert settings.kafka_options() == {"bootstrap_servers": "", "security_protocol": "PLAINTEXT"}
     assert settings.topics.commands == "candidates.commands.v1"
     assert load_settings().consumer_id != settings.consumer_id
@@ -62,6 +66,19 @@ def test_settings__environment_counts_before_dotenv(monkeypatch: pytest.MonkeyPa
         ("FUNNEL_FIREBASE_PROJECT", "Not a project"),
         ("FUNNEL_CORS_ORIGINS", "*"),
         ("FUNNEL_CORS_ORIGINS", "https://app.example/path"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://s3cret@collector:x"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "s3cret"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere.pem"),
+        ("OTEL_TRACES_EXPORTER", "jaeger"),
+        ("OTEL_TRACES_SAMPLER", "sometimes"),
+        ("OTEL_TRACES_SAMPLER_ARG", "2"),
+        ("OTEL_SDK_DISABLED", "maybe"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4096"),
+        ("OTEL_SPAN_LINK_COUNT_LIMIT", "-1"),
     ],
 )
 def test_settings__bad_value_is_one_line_that_names_the_variable(
@@ -90,6 +107,61 @@ def test_settings__secret_from_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL_FILE", "secret")
 
     assert load_settings().database_url.get_secret_value() == SECRET
+
+
+def test_settings__secret_from_a_file_that_dotenv_names() -> None:
+    Path("secret").write_text(SECRET + "\n")
+    Path("headers").write_text("authorization=s3cret\n")
+    Path(".env").write_text(
+        "DATABASE_URL_FILE=secret\nOTEL_EXPORTER_OTLP_HEADERS_FILE=headers\nOTEL_SERVICE_NAME=f\n"
+    )
+
+    settings = load_settings()
+
+    assert settings.database_url.get_secret_value() == SECRET
+    assert settings.otel == {
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=s3cret",
+        "OTEL_SERVICE_NAME": "f",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("DATABASE_URL", "postgresql://env/funnel"), ("DATABASE_URL_FILE", "from-environment")],
+)
+@pytest.mark.parametrize(
+    "dotenv", ["DATABASE_URL=postgresql://dotenv/x", "DATABASE_URL_FILE=nowhere"]
+)
+def test_settings__secret_of_the_environment_counts_before_dotenv(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, dotenv: str
+) -> None:
+    Path("from-environment").write_text("postgresql://env/funnel")
+    Path(".env").write_text(dotenv)
+    monkeypatch.setenv(name, value)
+
+    assert load_settings().database_url.get_secret_value() == "postgresql://env/funnel"
+
+
+def test_settings__secret_and_its_file_in_dotenv_is_one_too_many() -> None:
+    Path("secret").write_text(SECRET)
+    Path(".env").write_text(f"DATABASE_URL_FILE=secret\nDATABASE_URL={SECRET}\n")
+
+    with pytest.raises(BadSettings, match="DATABASE_URL: is set, and so is DATABASE_URL_FILE"):
+        load_settings()
+
+
+def test_traces__asked_for_by_the_standard_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().traces_variable is None
+
+    Path(".env").write_text("OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318\n")
+    assert load_settings().traces_variable == "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    assert load_settings().traces_variable is None
+
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert load_settings().traces_variable is None
 
 
 def test_settings__secret_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +246,13 @@ def test_shown__crash_points_only_if_set(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_shown__masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", SECRET)
     monkeypatch.setenv("KAFKA_SASL_PASSWORD", "s3cret")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=s3cret")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:s3cret@collector/otlp")
 
     shown = load_settings().shown()
+
+    assert shown["OTEL_EXPORTER_OTLP_HEADERS"] == "***"
+    assert shown["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://***@collector/otlp"
 
     assert shown["DATABASE_URL"] == "postgresql://***@db.example:5432/funnel"
     assert shown["KAFKA_SASL_PASSWORD"] == "***"
@@ -198,5 +275,6 @@ def test_unknown_variables__names_misspelt_ones_only(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("FUNNEL_PARTITION", "8")
     monkeypatch.setenv("FUNNEL_TOPIC_PREFIX", "x.")
     monkeypatch.setenv("FUNNEL_TEST_STACK", "embedded")
+    monkeypatch.setenv("FUNNEL_TEST_FAULT_SECONDS", "300")
 
     assert unknown_variables() == ["FUNNEL_PARTITION"]

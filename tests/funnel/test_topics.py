@@ -76,10 +76,11 @@ async def test_check_topics__names_a_wrong_setting_and_its_remedy(
 
     problems = await check_topics(kafka_options, absent, partitions_total=4)
 
-    assert len(problems) == 2
+    assert len(problems) == 3
     assert all(problem.startswith(f"{absent.results} has ") for problem in problems)
     assert any(problem.endswith("--add-config cleanup.policy=delete") for problem in problems)
     assert any(problem.endswith("--add-config max.message.bytes=5242880") for problem in problems)
+    assert any("message.timestamp.after.max.ms=3600000, 92" in problem for problem in problems)
 
 
 async def test_check_topics__a_larger_limit_than_ours_will_do(

@@ -16,6 +16,13 @@ Start = Callable[..., subprocess.Popen[str]]
 Environment = dict[str, str]
 
 TRY = "Try in another terminal:"
+PROGRESS = (
+    "creating the PostgreSQL cluster",
+    "PostgreSQL ready on port",
+    "Kafka ready on port",
+    "created 4 topics",
+    "demo: 50 of 50 candidates",
+)
 
 
 def up(started: Start, env: Environment) -> tuple[subprocess.Popen[str], list[str]]:
@@ -60,6 +67,7 @@ def test_up__from_nothing_twice(
     metrics = httpx2.get(f"http://127.0.0.1:{env['PORT']}/metrics", timeout=30).text
     said = end(process, signal.SIGINT)
 
+    assert [step for step in PROGRESS if not any(step in line for line in lines)] == []
     assert '"candidate_id"' in tried
     assert '"rating":5' in tried
     assert '"success":true' in tried

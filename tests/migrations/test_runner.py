@@ -12,7 +12,9 @@ import pytest
 
 from migrations import files, runner
 from migrations.errors import LockBusy, MigrationFailed, SchemaOutOfDate
-from migrations.files import read_migrations, required_version
+from migrations.files import VERSIONS, read_migrations, required_version
+
+ROOT = Path(__file__).parents[2]
 
 
 def silent(_line: str) -> None:
@@ -93,6 +95,38 @@ async def test_migrate_up__outside_a_transaction_when_the_file_says_so(
     )
 
     assert await runner.migrate_up(empty_database_url, report=silent) == ["0001", "0002"]
+
+
+async def test_migrate_up__takes_over_the_indexes_that_operations_md_builds_before_0013(
+    empty_database_url: str, versions: Callable[[str, str], None]
+) -> None:
+    """The partitions' indexes stay the same files: nothing is read again under a lock."""
+
+    def bring(*, below: str) -> None:
+        for path in sorted(VERSIONS.glob("*.sql")):
+            if path.name < below:
+                versions(path.name, path.read_text())
+
+    bring(below="0013")
+    await runner.migrate_up(empty_database_url, report=silent)
+    _, _, behind = (ROOT / "docs" / "operations.md").read_text().partition("```sql\n")
+    built = await fetch(empty_database_url, behind.partition("\\gexec")[0])
+    for (statement,) in built:
+        await fetch(empty_database_url, statement)
+    of_partitions = (
+        "SELECT c.relfilenode FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid "
+        "JOIN pg_inherits AS p ON p.inhrelid = i.indrelid AND p.inhparent = 'journal'::regclass "
+    )
+    before = {row[0] for row in await fetch(empty_database_url, of_partitions)}
+    bring(below="0014")
+    assert await runner.migrate_up(empty_database_url, report=silent) == ["0013"]
+    taken = await fetch(
+        empty_database_url,
+        of_partitions + "JOIN pg_inherits AS t ON t.inhrelid = c.oid "
+        "WHERE t.inhparent IN ('journal_candidate_others'::regclass, 'journal_dry_runs'::regclass)",
+    )
+    assert len(taken) == len(built) > 0
+    assert {row[0] for row in taken} <= before
 
 
 async def test_migrate_up__gives_up_on_a_lock_that_stays_busy(

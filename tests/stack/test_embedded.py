@@ -16,7 +16,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 import stack as stack_package
 from stack import EmbeddedStack, Servers, StackError
 from stack.background import _children, _state
-from stack.kafka import answers
+from stack.files import remembered_ports
+from stack.kafka import KafkaServer, answers
+from stack.postgres import PostgresServer, postgres_programs
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +176,91 @@ async def test_start__moves_when_its_port_is_taken(stack: EmbeddedStack, servers
     assert await _fetch_value(moved, "SELECT 1") == 1
 
 
+@pytest.mark.parametrize("name", ["postgres", "kafka"])
+async def test_start__chooses_again_when_its_port_is_taken_before_it_listens(
+    stack: EmbeddedStack, servers: Servers, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    server = stack.postgres if name == "postgres" else stack.kafka
+    await asyncio.to_thread(server.stop)
+    takers: list[socket.socket] = []
+
+    def taken_at_once(path: Path, total: int) -> tuple[int, ...]:
+        ports = remembered_ports(path, total)
+        if not takers:
+            takers.append(socket.create_server(("127.0.0.1", ports[-1])))
+        return ports
+
+    monkeypatch.setattr(f"stack.{name}.remembered_ports", taken_at_once)
+    try:
+        moved = await asyncio.to_thread(stack.start)
+        taken = [taker.getsockname()[1] for taker in takers]
+        assert len(taken) == 1
+        ports = server._folder / "ports"
+        assert str(taken[0]) not in ports.read_text().split()
+    finally:
+        for taker in takers:
+            taker.close()
+    assert await _fetch_value(moved, "SELECT 1") == 1
+    await _create_topic(moved, f"taken-{name}")
+
+
+async def test_start__does_not_take_another_broker_for_its_own(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took the port that was chosen, and answers there."""
+    other = int(servers.kafka_bootstrap_servers.rpartition(":")[2])
+    chosen: list[int] = []
+
+    def as_the_others(path: Path, total: int) -> tuple[int, ...]:
+        ports = remembered_ports(path, total)
+        if not chosen:
+            chosen.append(other)
+            ports = other, *ports[1:]
+            path.write_text(" ".join(map(str, ports)))
+        return ports
+
+    monkeypatch.setattr("stack.kafka.remembered_ports", as_the_others)
+    told: list[str] = []
+    kafka = KafkaServer(tmp_path, report=told.append, heap_mib=256)
+    try:
+        assert await asyncio.to_thread(kafka.start) != servers.kafka_bootstrap_servers
+    finally:
+        await asyncio.to_thread(kafka.stop)
+    assert [line for line in told if "another port" in line]
+
+
+@pytest.fixture
+def unlucky_programs(tmp_path: Path) -> Path:
+    """PostgreSQL's, of which initdb fails the first time."""
+    programs, real, luck = tmp_path / "programs", postgres_programs(), tmp_path / "luck"
+    programs.mkdir()
+    if os.geteuid() == 0:
+        tmp_path.chmod(0o777)
+    (programs / "initdb").write_text(
+        f"#!/bin/sh\nif mkdir {luck}; then echo 'FATAL: out of luck' >&2; exit 1; fi\n"
+        f'exec {real}/initdb "$@"\n'
+    )
+    (programs / "postgres").write_text(f'#!/bin/sh\nexec {real}/postgres "$@"\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    return programs
+
+
+async def test_start__makes_the_cluster_again_after_one_failure(
+    tmp_path: Path, unlucky_programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a machine under load kills initdb half-way."""
+    monkeypatch.setattr("stack.postgres.postgres_programs", lambda: unlucky_programs)
+    told: list[str] = []
+    server = PostgresServer(tmp_path / "data", report=told.append, durable=False)
+    try:
+        url = await asyncio.to_thread(server.start)
+        assert await _fetch_value(Servers(url, ""), "SELECT 1") == 1
+    finally:
+        await asyncio.to_thread(server.stop)
+    assert "initdb failed: FATAL: out of luck; trying once more" in told
+
+
 async def test_start__heals_what_an_interrupted_start_left(tmp_path: Path) -> None:
     for name in ("postgres", "kafka"):
         (tmp_path / f"{name}.new" / "data").mkdir(parents=True)
@@ -196,6 +283,16 @@ def test_start__says_in_one_line_what_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StackError, match=r"^\S*/file/data: Not a directory$"):
         EmbeddedStack(tmp_path / "file" / "data").start()
+
+
+def test_start__says_how_much_disk_space_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stack.embedded.DISK_BYTES_MIN", 2**60)
+    free = r"no disk space: \d+ MiB free in \S+, 1099511627776 needed"
+    with pytest.raises(StackError, match=f"^{free}$"):
+        EmbeddedStack(tmp_path / "data").start()
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_start__names_the_remedy_where_the_packages_are_missing(tmp_path: Path) -> None:

@@ -1,0 +1,2 @@
+-- Whatever an earlier run has left.
+DROP TABLE IF EXISTS shadow.candidates, shadow.run, shadow.loaded

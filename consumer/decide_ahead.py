@@ -1,0 +1,127 @@
+"""What becomes of the items of a chunk; of the next chunk's already while the last one is written.
+
+That holds only if nothing else was written on the lane in between, which the lane's row tells: the
+candidates of one operation are all different, and nobody but the lane's owner writes them.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from consumer.operation_store import NextChunk, OperationStore
+from consumer.store import StoreError
+from contract.journal import timestamp_text
+from contract.lanes import LaneRow
+from domain.bulk import decide_items
+from domain.candidate import CandidateState
+from domain.limits import AHEAD_WAIT_SECONDS_MAX, ITEMS_DECIDED_AT_ONCE
+from domain.verdicts import BulkItem, CandidateKey
+from domain.working import History, Working
+
+_LATER = ""
+"""In place of the instant, which only the lane's row gives under its lock."""
+
+
+class Decided(NamedTuple):
+    """Items of a chunk, and what the table of candidates gets of them."""
+
+    items: list[BulkItem]
+    work: Working | None
+
+
+class _Wanted(NamedTuple):
+    """Which chunk is decided."""
+
+    organization_id: str
+    operation_id: str
+    first_ordinal: int
+
+
+def decided(
+    chunk: NextChunk,
+    candidates: Mapping[CandidateKey, CandidateState],
+    history: History,
+    now: str,
+    refused: frozenset[CandidateKey] = frozenset(),
+) -> Decided:
+    """What becomes of a chunk whose candidates are so."""
+    work = Working(candidates, history, now)
+    return Decided(_items(chunk, work, refused), work)
+
+
+def _items(
+    chunk: NextChunk, work: Working, refused: frozenset[CandidateKey] = frozenset()
+) -> list[BulkItem]:
+    return decide_items(
+        chunk.order, chunk.operator.organization_id, chunk.candidate_ids, chunk.expected_versions,
+        work, refused,
+    )  # fmt: skip
+
+
+def _note_failed(deciding: "asyncio.Task[Decided]") -> None:
+    """A failure nobody asks for is none: the chunk is decided in its turn, and fails there."""
+    if not deciding.cancelled():
+        deciding.exception()
+
+
+class DecideAhead:
+    """At most one chunk of one lane."""
+
+    def __init__(self, operations: OperationStore) -> None:
+        self._operations = operations
+        self._wanted: _Wanted | None = None
+        self._deciding: asyncio.Task[Decided] | None = None
+        self._holds_at: LaneRow | None = None
+
+    def begin(self, chunk: NextChunk) -> None:
+        """Decide what comes behind this chunk; not where that takes a look at the journal."""
+        self.drop()
+        if chunk.status != "running" or chunk.order.on_conflict == "merge":
+            return
+        first_ordinal = chunk.first_ordinal + len(chunk.candidate_ids)
+        self._wanted = _Wanted(*chunk.operator.key, first_ordinal)
+        self._deciding = asyncio.create_task(self._decide(chunk, first_ordinal))
+        self._deciding.add_done_callback(_note_failed)
+
+    def drop(self) -> None:
+        """Forget it, and do not go on with it."""
+        if self._deciding is not None:
+            self._deciding.cancel()
+        self._deciding = self._holds_at = None
+
+    def holds_at(self, lane: LaneRow) -> None:
+        """As long as the lane's row is this one."""
+        self._holds_at = lane
+
+    async def take(self, lane: LaneRow, chunk: NextChunk) -> Decided | None:
+        """What becomes of this chunk at the lane's instant, if it was decided and still is so."""
+        deciding, wanted, holds_at = self._deciding, self._wanted, self._holds_at
+        at = _Wanted(*chunk.operator.key, chunk.first_ordinal)
+        if deciding is None or holds_at is None or at != wanted or not lane.same_place(holds_at):
+            self.drop()
+            return None
+        await asyncio.wait({deciding}, timeout=AHEAD_WAIT_SECONDS_MAX)
+        if not deciding.done():
+            self.drop()
+            return None
+        self._deciding = None
+        try:
+            items, work = deciding.result()
+        except StoreError:
+            return None
+        if work is None or len(items) != len(chunk.candidate_ids):
+            return None
+        work.happens_at(timestamp_text(lane.recorded_at))
+        return Decided(items, work)
+
+    async def _decide(self, before: NextChunk, first_ordinal: int) -> Decided:
+        ids, versions, candidates = await self._operations.chunk_at(before.operator, first_ordinal)
+        chunk = before._replace(
+            first_ordinal=first_ordinal, candidate_ids=ids, expected_versions=versions
+        )
+        items: list[BulkItem] = []
+        work = Working(candidates, {}, _LATER)
+        for start in range(0, len(ids), ITEMS_DECIDED_AT_ONCE):
+            await asyncio.sleep(0)  # the lane's own work goes on meanwhile
+            items += _items(chunk.part(start, start + ITEMS_DECIDED_AT_ONCE), work)
+        return Decided(items, work)
