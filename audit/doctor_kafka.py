@@ -14,7 +14,7 @@ import cramjam
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NodeNotReadyError
 
 from audit.diagnosis import Line, fail, ok, span, warn
 from contract.topics import Topics
@@ -63,6 +63,8 @@ async def look_at_cluster(
         async with asyncio.timeout(_ANSWER_SECONDS_MAX):
             await admin.start()
             brokers = (await admin.describe_cluster())["brokers"]
+            if not brokers:
+                raise NodeNotReadyError("no broker is ready: one that is just back, perhaps")
             present = {each["topic"] for each in await admin.describe_topics(None)}
             wanted = [t for t in (topics.commands, topics.results) if t in present]
             retention = await _settings(admin, ConfigResourceType.TOPIC, wanted)

@@ -191,9 +191,11 @@ async def _stop(consumer: AIOKafkaConsumer) -> None:
 
 @asynccontextmanager
 async def answered(seconds_max: float = _ANSWER_SECONDS_MAX) -> AsyncIterator[None]:
-    """Within this time, or OutputAway."""
+    """Within this time, or OutputAway; also where aiokafka asserts that it knows of a broker."""
     try:
         async with asyncio.timeout(seconds_max):
             yield
     except TimeoutError as error:
         raise OutputAway(f"Kafka has not answered for {seconds_max:.0f} s") from error
+    except AssertionError as error:  # aiokafka's, of a transaction's coordinator
+        raise OutputAway("Kafka is just back, and knows of no broker yet") from error

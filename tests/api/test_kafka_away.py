@@ -21,6 +21,7 @@ from tests.api.asking import (
     until,
 )
 from tests.api.world import PERSON, World
+from tests.stalling import kafka_stalled
 
 AT_ONCE_S = 3.0
 """A generous bound of what takes milliseconds, far below any time-out."""
@@ -50,11 +51,13 @@ async def test_never_there__is_503_at_once(keys: DevKeys, token: Token) -> None:
 
 
 async def test_broker_that_stalls__is_503_then_at_once_and_back_by_itself(
-    world: World, writer: httpx2.AsyncClient, server_stack: EmbeddedStack
+    world: World,
+    writer: httpx2.AsyncClient,
+    server_stack: EmbeddedStack,
+    kafka_options: dict[str, Any],
 ) -> None:
     key = {"idempotency-key": str(uuid4())}
-    server_stack.kafka.pause()
-    try:
+    async with kafka_stalled(server_stack, kafka_options):
         first, seconds = await timed(writer.post(all_candidates_path(), json=PERSON, headers=key))
         assert refused(first)
         assert seconds < SEND_S_MAX + AT_ONCE_S
@@ -64,8 +67,6 @@ async def test_broker_that_stalls__is_503_then_at_once_and_back_by_itself(
         assert all(refused(answer) and seconds < AT_ONCE_S for answer, seconds in many)
         # Reading does not need Kafka.
         assert (await writer.get("/readyz")).status_code == 200
-    finally:
-        server_stack.kafka.resume()
 
     async with asyncio.timeout(30):
         while world.sender.is_away:  # noqa: ASYNC110

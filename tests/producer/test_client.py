@@ -27,9 +27,9 @@ from producer.client import (
 )
 from stack.embedded import EmbeddedStack
 from tests.settling import Settler, applied, journal_row, read_all, write_rows
+from tests.stalling import kafka_stalled
 
 Kafka = dict[str, Any]
-Stack = EmbeddedStack
 ORGANIZATIONS = [str(UUID(int=number, version=4)) for number in range(1, 9)]
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -329,32 +329,26 @@ async def test_send__kafka_away() -> None:
 
 
 async def test_send__broker_stalls_and_comes_back(
-    server_stack: Stack, kafka_options: Kafka, topics: Topics
+    server_stack: EmbeddedStack, kafka_options: Kafka, topics: Topics
 ) -> None:
     async with CommandClient(
         kafka=kafka_options, source="/ats", topics=topics, delivery_seconds=2
     ) as client:
         await client.send(update(id="a"))
-        server_stack.kafka.pause()
-        try:
+        async with kafka_stalled(server_stack, kafka_options):
             with pytest.raises(CommandNotSent, match="did not acknowledge"):
                 await client.send(update(id="b"))
             with pytest.raises(CommandNotSent):
                 await client.load([update(id="c")])
-        finally:
-            server_stack.kafka.resume()
         async with Settler(kafka_options, topics):
             result = await client.send(update(id="d"), wait=20)
     assert (result.command_id, result.outcome) == ("d", "applied")
 
 
 async def test_send__results_unreadable_from_the_start(
-    client: CommandClient, server_stack: Stack
+    client: CommandClient, server_stack: EmbeddedStack, kafka_options: Kafka
 ) -> None:
     await client.connect()
-    server_stack.kafka.pause()
-    try:
+    async with kafka_stalled(server_stack, kafka_options):
         with pytest.raises(CommandNotSent, match="nothing was sent"):
             await client.send(update(), wait=10)
-    finally:
-        server_stack.kafka.resume()
