@@ -5,6 +5,7 @@ single update and a large operation; the clock runs from the send to the readabl
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -94,7 +95,10 @@ async def run_bulk(
                 per_second=_PER_SECOND, beside=during,
             )  # fmt: skip
 
+        # What was done before is not written in the middle of what is measured now.
+        await asyncio.to_thread(os.sync)
         alone = await latency(4, latency_total)
+        await asyncio.to_thread(os.sync)
         operating = asyncio.create_task(operate(5, filter=everybody))
         beside = await latency(5, _BESIDE_MAX, operating)
         await operating

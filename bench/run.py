@@ -1,6 +1,7 @@
 """One run of everything, in turn, on servers of its own; figures as one table."""
 
 import asyncio
+import os
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -126,6 +127,7 @@ async def _run(
                 updates=workload.updates(config.one_lane_total, round_number=1, organization=1),
             )  # fmt: skip
             report(f"latency, {config.latency_per_second:g} commands a second")
+            await asyncio.to_thread(os.sync)
             latency = await run_latency(
                 kafka=kafka, topics=topics, partitions_total=LANES_TOTAL,
                 updates=workload.updates(config.latency_total, round_number=2),
@@ -172,20 +174,20 @@ async def _in_turns(
         ]
         for turn in range(TURNS):
             report(f"turn {turn + 1} of {TURNS}: (a) the usual way")
-            await _execute(servers, "CHECKPOINT")
+            await _nothing_left_to_write(servers)
             usual += await run_usual(
                 database_url=usual_at[0], kafka=kafka, topics=usual_at[1],
                 updates=_part(updates[: config.usual_total], turn),
             )  # fmt: skip
             for connections, (database_url, _) in zip(ceilings, sql_at, strict=True):
                 report(f"(b) the same writes in SQL only, connections: {connections}")
-                await _execute(servers, "CHECKPOINT")
+                await _nothing_left_to_write(servers)
                 ceilings[connections] += await run_ceiling(
                     database_url=database_url, updates=_part(updates, turn),
                     lanes_total=connections, batch=_BATCH,
                 )  # fmt: skip
             report("(c) this service")
-            await _execute(servers, "CHECKPOINT")
+            await _nothing_left_to_write(servers)
             served.append(await serve(_part(updates, turn), _part(warm_up, turn)))
     return (
         config.usual_total / usual,
@@ -290,9 +292,15 @@ async def _prepared(
     topics = fresh_topics()
     if partitions_total is not None:
         await apply_topics(kafka, topics, partitions_total=partitions_total)
-    await _execute(servers, "CHECKPOINT")
+    await _nothing_left_to_write(servers)
     yield database_url, topics
     await _execute(servers, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _nothing_left_to_write(servers: Servers) -> None:
+    """Neither pages of PostgreSQL nor files: whoever comes next would wait for the disk."""
+    await _execute(servers, "CHECKPOINT")
+    await asyncio.to_thread(os.sync)
 
 
 async def _execute(servers: Servers, sql: str) -> None:

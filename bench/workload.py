@@ -59,7 +59,7 @@ class Workload:
         return str(uuid.UUID(int=_bits(self.seed, 2, number), version=4))
 
     async def create_candidates(self, database_url: str) -> None:
-        """Straight into the table: how they came there is not what is measured."""
+        """Straight into the table: how they came there is not what is measured. One a second."""
         connection = await asyncpg.connect(database_url)
         organizations = [self.organization_id(n) for n in range(self.organizations_total)]
         try:
@@ -146,8 +146,9 @@ WITH created AS (
                             created_at, updated_at)
     SELECT o, c, 'First' || n, 'Last' || n, 'candidate' || n || '@example.com',
            '+4930' || 1000000 + n, 'new', 'engineering.backend', 0, 'bench', ARRAY['imported'],
-           jsonb_build_object('number', n, 'city', 'Berlin'), 1, now(), now()
+           jsonb_build_object('number', n, 'city', 'Berlin'), 1, at, at
     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS k (o, c, n)
+    CROSS JOIN LATERAL (SELECT now() - interval '1 year' + n * interval '1 s' AS at) AS created
     RETURNING *)
 INSERT INTO candidate_names
 SELECT organization_id, candidate_id, created_at, folded(first_name), folded(last_name),

@@ -152,7 +152,7 @@ class Lane:
     async def _run_once(self, row: LaneRow) -> LaneRow:
         """One batch, from poll to offer; the lane row as it is afterwards."""
         try:
-            records = await self._source.poll(self._settle.fetch_wait)
+            records = await self._source.poll(self._settle.fetch_wait(row))
         except SourceAway as error:
             await self._back_off.pause(str(error))
             await self._renew_source(row)

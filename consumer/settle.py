@@ -15,7 +15,12 @@ from consumer.store import DataRefused
 from consumer.transactions import LaneTransactions, Prepare, TransactionTooSlow
 from contract.lanes import LaneRow
 from contract.spans import OpenSpan
-from domain.limits import BULK_ALONE_TRIES_MAX, CHUNK_TURNS_MISSED_MAX, WHOLE_BATCH_TRIES_MAX
+from domain.limits import (
+    BULK_ALONE_TRIES_MAX,
+    BULK_CHUNKS_BESIDE,
+    CHUNK_TURNS_MISSED_MAX,
+    WHOLE_BATCH_TRIES_MAX,
+)
 
 _NO_WAIT, _SHORT_WAIT = timedelta(0), timedelta(milliseconds=5)
 """While chunks are to be done: now, or once the publisher takes one without blocking the lane."""
@@ -44,13 +49,25 @@ class Settle:
         self._open_span = open_span
         self._work_open = True  # whether any is, only the tables know
         self._turns_missed = 0
+        self._quiet_chunks = BULK_CHUNKS_BESIDE
 
-    @property
-    def fetch_wait(self) -> timedelta:
+    def fetch_wait(self, row: LaneRow) -> timedelta:
         """How long a poll may take: no longer than what else there is to do may wait."""
         if not self._work_open:
             return FETCH_WAIT
-        return _NO_WAIT if self._outbox.takes else _SHORT_WAIT
+        return _NO_WAIT if self._output_has_room(row) else _SHORT_WAIT
+
+    @property
+    def _beside(self) -> bool:
+        """Do live commands come?"""
+        return self._quiet_chunks < BULK_CHUNKS_BESIDE
+
+    def _output_has_room(self, row: LaneRow) -> bool:
+        """Would the events of a chunk keep nobody waiting? Beside live commands nothing is left
+        to publish then: a command that comes now waits for one chunk, in both places."""
+        if self._beside:
+            return self._outbox.published.result_sequence >= row.result_sequence
+        return self._outbox.takes
 
     async def polled(self, row: LaneRow, batch: Batch) -> LaneRow:
         """All of a batch, unless the lane row turns out to be elsewhere."""
@@ -67,11 +84,14 @@ class Settle:
             },
             links=(item.traceparent for item in batch.items),
         ):
+            beside = self._work_open
             for part in parts(batch):
                 row = await self._settle(row, part)
                 if row.next_offset != part.next_offset:
                     break
         self._turns_missed += 1
+        if beside:
+            self._quiet_chunks = 0
         self._background.make_way()
         return row
 
@@ -80,15 +100,17 @@ class Settle:
         row = await self._erase(row)
         if not self._work_open or self._stopping.is_set():
             return row
-        if not self._outbox.takes and self._turns_missed < CHUNK_TURNS_MISSED_MAX:
+        if not self._output_has_room(row) and self._turns_missed < CHUNK_TURNS_MISSED_MAX:
             return row
         self._turns_missed = 0
+        self._quiet_chunks += 1
         try:
             after = await self._settle_chunk(row)
         except TransactionTooSlow:
             self._background.take_less()
             return row
-        self._background.take_more()
+        if not self._beside:
+            self._background.take_more()
         self._work_open = after.journal_sequence != row.journal_sequence
         return after
 

@@ -31,6 +31,7 @@ BULK_FILTER_ITEMS_MAX = 200_000
 BULK_INLINE_ITEMS_MAX = 1000  # decided within a batch, in one transaction with one result
 BULK_CHUNK_ITEMS_MAX = 1000  # a unit of the journal, so as many as an inline bulk
 BULK_CHUNK_ITEMS_BESIDE = 125  # while live commands come: some 15 ms that one may have to wait
+BULK_CHUNKS_BESIDE = 8  # of those, while no other one comes: some 150 ms, a guess
 BULK_CHUNK_ITEMS = 1000  # some 40 ms of transaction that a live batch may have to wait for
 FILTER_TEXT_CHARACTERS_MAX = 254  # the longest value there is, an e-mail address
 FILTER_VALUES_MAX = 20  # tags and attributes: each is one more condition on every row

@@ -339,7 +339,7 @@ CREATE TABLE bulk_operation_chunks (
     organization_id uuid NOT NULL,
     operation_id uuid NOT NULL,
     first_ordinal integer NOT NULL,
-    candidate_ids uuid[] NOT NULL,
+    candidate_ids uuid[] STORAGE EXTERNAL NOT NULL,  -- random: nothing to compress
     expected_versions bigint[],
     PRIMARY KEY (organization_id, operation_id, first_ordinal)
 );

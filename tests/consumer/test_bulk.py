@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.identity import Identity, operation_id_of
+from domain.limits import BULK_CHUNK_ITEMS_BESIDE
 from tests.consumer.bulk import (
     COMPLETED,
     PROGRESSED,
@@ -193,8 +194,8 @@ async def test_large__sees_what_came_between_two_chunks(own_bed: Bed) -> None:
     decided = itertools.count(1)
 
     def hook(step: str) -> None:
-        # After some quiet chunks, in which the lane begins to read ahead.
-        if step != "after_chunk_decide" or not chunks or (number := next(decided)) % 5:
+        # After so many quiet chunks that the lane reads ahead again.
+        if step != "after_chunk_decide" or not chunks or (number := next(decided)) % 20:
             return
         next_ones = itertools.chain(*chunks[number : number + 3])
         singles = [update(key, {"rating": 2}) for key in next_ones]
@@ -226,6 +227,32 @@ JOIN chunks AS c ON c.n = i.ordinal / $2::integer
 JOIN journal AS s ON s.candidate_id = i.candidate_id AND s.command_type = 'candidate.update.v1'
 WHERE i.operation_id = $1
 """
+
+
+async def test_large__beside_live_commands_is_done_in_small_chunks_with_nothing_left_to_publish(
+    own_bed: Bed,
+) -> None:
+    bed, steps = own_bed, list[str]()
+    async with bed.consuming(hook=steps.append):
+        keys = await people(bed, 2000, lane=2)
+        [accepted] = await bed.settle(bulk(keys[0][0], {"rating": 1}, filter={"status": "new"}))
+        live = 0
+        await bed.settle(update(keys[live], {"source": "live"}))
+        steps.clear()
+        while news_of(bed, accepted["operation_id"])[-1].type != COMPLETED:
+            live += 1
+            await asyncio.sleep(0.03)  # room for more than one chunk
+            await bed.settle(update(keys[live], {"source": "live"}))
+        await ended(bed, accepted["operation_id"])
+    assert live > 2
+    pending = [e.data["counts"]["pending"] for e in news_of(bed, accepted["operation_id"])]
+    done = [before - after for before, after in itertools.pairwise([2000, *pending])]
+    assert max(done) <= BULK_CHUNK_ITEMS_BESIDE
+    # Everything that the lane had settled was published when a chunk began.
+    told = [step for step in steps if step in ("after_commit", "after_publish", "after_chunk_read")]
+    chunks = [n for n, step in enumerate(told) if step == "after_chunk_read"]
+    assert len(chunks) > 2
+    assert {told[n - 1] for n in chunks if n} == {"after_publish"}
 
 
 async def differences(bed: Bed, operation_id: str) -> list[Any]:
