@@ -7,9 +7,10 @@ single update and a large operation; the clock runs from the send to the readabl
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+from uuid import uuid4
 
 import asyncpg
 
@@ -26,6 +27,10 @@ LANE_ORGANIZATIONS = 2
 _PER_SECOND = 50.0
 _BESIDE_MAX = 6000
 """Single updates beside an operation: more than any takes."""
+_STATUSES: tuple[Literal["interview", "offer"], ...] = ("interview", "offer")
+_TIDY = "VACUUM candidates"
+"""Before each turn: only here do operations over everybody follow one another in seconds. Nor is
+what was done before written to disk in the middle of what is measured next."""
 
 
 class Bulk(NamedTuple):
@@ -41,13 +46,19 @@ class Bulk(NamedTuple):
     large_rss_mb: float
 
 
-async def run_sql(database_url: str, workload: Workload) -> float:
+async def run_sql(database_url: str, workload: Workload, turn: int) -> float:
     """The writes of one operation as one statement: state, journal with change JSON, items."""
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute("SELECT ensure_journal_partitions(now() + interval '2 days')")
+        await connection.execute(_TIDY)
+        sql = _SQL.format(
+            organization_id=workload.organization_id(0),
+            operation_id=uuid4(),
+            done=turn * workload.candidates_total,
+        )
         started = time.perf_counter()
-        await connection.execute(_SQL.format(organization_id=workload.organization_id(0)))
+        await connection.execute(sql)
         return time.perf_counter() - started
     finally:
         await connection.close()
@@ -58,11 +69,26 @@ async def run_bulk(
     kafka: Mapping[str, Any],
     topics: Topics,
     workload: Workload,
+    database_url: str,
     consumer: int,
-    sql_seconds: float,
+    sql: Callable[[int], Awaitable[float]],
+    turns_total: int,
     latency_total: int,
 ) -> Bulk:
-    """Operations on the first organization, single updates of the second; `consumer` is a pid."""
+    """Operations on the first organization, single updates of the second.
+
+    Args:
+        consumer: its pid.
+        sql: the same writes as one statement, by the number of the turn; seconds.
+        turns_total: of `sql` and of an operation, one after the other.
+    """
+
+    async def tidy() -> None:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(_TIDY)
+        await connection.close()
+        await asyncio.to_thread(os.sync)
+
     organization_id = workload.organization_id(0)
     numbers = range(0, workload.candidates_total, LANE_ORGANIZATIONS)
     ids = [workload.candidate_id(number) for number in numbers]
@@ -71,8 +97,8 @@ async def run_bulk(
 
         async def operate(rating: int, **chosen: Any) -> float:
             command = OutgoingCommand.bulk_update(
-                organization_id=organization_id, changes={"rating": rating, "status": "offer"},
-                actor="bench", **chosen,
+                organization_id=organization_id, actor="bench",
+                changes={"rating": rating, "status": _STATUSES[rating % 2]}, **chosen,
             )  # fmt: skip
             started = time.perf_counter()
             async with aclosing(client.follow(command, wait=120)) as told:
@@ -85,7 +111,11 @@ async def run_bulk(
         await operate(3, candidate_ids=ids[: SMALL + 1])
         small_rss_mb = rss_mb(consumer, peak=True)
         everybody = {"created_since": "2000-01-01T00:00:00Z"}
-        seconds = await operate(4, filter=everybody)
+        sql_seconds = seconds = 0.0
+        for turn in range(turns_total):
+            sql_seconds += await sql(turn) / turns_total
+            await tidy()
+            seconds += await operate(turn, filter=everybody) / turns_total
         large_rss_mb = rss_mb(consumer, peak=True)
 
         async def latency(round_number: int, total: int, during: Any = None) -> Latency:
@@ -95,10 +125,9 @@ async def run_bulk(
                 per_second=_PER_SECOND, beside=during,
             )  # fmt: skip
 
-        # What was done before is not written in the middle of what is measured now.
-        await asyncio.to_thread(os.sync)
+        await tidy()
         alone = await latency(4, latency_total)
-        await asyncio.to_thread(os.sync)
+        await tidy()
         operating = asyncio.create_task(operate(5, filter=everybody))
         beside = await latency(5, _BESIDE_MAX, operating)
         await operating
@@ -145,7 +174,8 @@ WITH changed AS (
                          kind, source_offset, organization_id, candidate_id, command_id,
                          command_source, command_type, actor, version, previous_version, change,
                          builder, operation_id)
-    SELECT updated_at, 0, n, n / 500 + 1, n, 'item', 0, organization_id, candidate_id, 'bench',
+    SELECT updated_at, 0, {done} + n, {done} + n / 500 + 1, {done} + n, 'item', 0,
+           organization_id, candidate_id, 'bench',
            '/gulf-funnel/bench', 'candidate.bulk-update.v1', 'bench', version, version_before,
            json_build_object(
                'organization_id', organization_id, 'candidate_id', candidate_id,
@@ -161,10 +191,10 @@ WITH changed AS (
                    'version', version, 'created_at', created_at, 'updated_at', updated_at),
                'actor', 'bench', 'command_id', 'bench', 'command_source', '/gulf-funnel/bench',
                'operation_id', organization_id, 'sequence', n, 'recorded_at', updated_at),
-           1, organization_id
+           1, '{operation_id}'
     FROM numbered
 )
 INSERT INTO bulk_operation_items (organization_id, operation_id, ordinal, candidate_id, outcome,
                                   version)
-SELECT organization_id, organization_id, n, candidate_id, 'applied', version FROM numbered
+SELECT organization_id, '{operation_id}', n, candidate_id, 'applied', version FROM numbered
 """

@@ -251,11 +251,9 @@ async def _bulk(
 ) -> Bulk:
     """On one lane of its own; the SQL works on another copy of the same candidates."""
     workload = Workload(config.seed + 1, LANE_ORGANIZATIONS * config.bulk_total, LANE_ORGANIZATIONS)
-    report(f"one SQL statement that changes {config.bulk_total} candidates")
-    async with _prepared(servers, kafka, workload, None) as (database_url, _):
-        sql_seconds = await run_sql(database_url, workload)
-    report(f"one operation that changes {config.bulk_total} candidates, and again beside singles")
+    report(f"one SQL statement that changes {config.bulk_total} candidates, and one operation")
     async with (
+        _prepared(servers, kafka, workload, None) as (sql_url, _),
         _prepared(servers, kafka, workload, 1) as (database_url, topics),
         consumer_processes(
             1,
@@ -266,8 +264,9 @@ async def _bulk(
         ) as consumers,
     ):
         return await run_bulk(
-            kafka=kafka, topics=topics, workload=workload, consumer=consumers[0],
-            sql_seconds=sql_seconds, latency_total=config.latency_total,
+            kafka=kafka, topics=topics, workload=workload, database_url=database_url,
+            consumer=consumers[0], sql=partial(run_sql, sql_url, workload), turns_total=TURNS,
+            latency_total=config.latency_total,
         )  # fmt: skip
 
 
