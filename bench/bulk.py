@@ -28,9 +28,6 @@ _PER_SECOND = 50.0
 _BESIDE_MAX = 6000
 """Single updates beside an operation: more than any takes."""
 _STATUSES: tuple[Literal["interview", "offer"], ...] = ("interview", "offer")
-_TIDY = "VACUUM candidates"
-"""Before each turn: only here do operations over everybody follow one another in seconds. Nor is
-what was done before written to disk in the middle of what is measured next."""
 
 
 class Bulk(NamedTuple):
@@ -46,12 +43,20 @@ class Bulk(NamedTuple):
     large_rss_mb: float
 
 
+async def _tidy(connection: asyncpg.Connection) -> None:
+    """Before each turn: only here do operations over everybody follow one another in seconds, and
+    nobody shall write to disk what another has left."""
+    await connection.execute("VACUUM candidates")
+    await connection.execute("CHECKPOINT")
+    await asyncio.to_thread(os.sync)
+
+
 async def run_sql(database_url: str, workload: Workload, turn: int) -> float:
     """The writes of one operation as one statement: state, journal with change JSON, items."""
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute("SELECT ensure_journal_partitions(now() + interval '2 days')")
-        await connection.execute(_TIDY)
+        await _tidy(connection)
         sql = _SQL.format(
             organization_id=workload.organization_id(0),
             operation_id=uuid4(),
@@ -85,9 +90,10 @@ async def run_bulk(
 
     async def tidy() -> None:
         connection = await asyncpg.connect(database_url)
-        await connection.execute(_TIDY)
-        await connection.close()
-        await asyncio.to_thread(os.sync)
+        try:
+            await _tidy(connection)
+        finally:
+            await connection.close()
 
     organization_id = workload.organization_id(0)
     numbers = range(0, workload.candidates_total, LANE_ORGANIZATIONS)
