@@ -5,7 +5,6 @@ single update and a large operation; the clock runs from the send to the readabl
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -14,6 +13,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from bench.disk import execute, nothing_left_to_write
 from bench.figures import rss_mb
 from bench.service import Latency, run_latency
 from bench.workload import SOURCE, Workload
@@ -43,12 +43,10 @@ class Bulk(NamedTuple):
     large_rss_mb: float
 
 
-async def _tidy(connection: asyncpg.Connection) -> None:
-    """Before each turn: only here do operations over everybody follow one another in seconds, and
-    nobody shall write to disk what another has left."""
-    await connection.execute("VACUUM candidates")
-    await connection.execute("CHECKPOINT")
-    await asyncio.to_thread(os.sync)
+async def _tidy(database_url: str) -> None:
+    """Before each turn: only here do operations over everybody follow one another in seconds."""
+    await execute(database_url, "VACUUM candidates")
+    await nothing_left_to_write(database_url)
 
 
 async def run_sql(database_url: str, workload: Workload, turn: int) -> float:
@@ -56,7 +54,7 @@ async def run_sql(database_url: str, workload: Workload, turn: int) -> float:
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute("SELECT ensure_journal_partitions(now() + interval '2 days')")
-        await _tidy(connection)
+        await _tidy(database_url)
         sql = _SQL.format(
             organization_id=workload.organization_id(0),
             operation_id=uuid4(),
@@ -87,14 +85,6 @@ async def run_bulk(
         sql: the same writes as one statement, by the number of the turn; seconds.
         turns_total: of `sql` and of an operation, one after the other.
     """
-
-    async def tidy() -> None:
-        connection = await asyncpg.connect(database_url)
-        try:
-            await _tidy(connection)
-        finally:
-            await connection.close()
-
     organization_id = workload.organization_id(0)
     numbers = range(0, workload.candidates_total, LANE_ORGANIZATIONS)
     ids = [workload.candidate_id(number) for number in numbers]
@@ -120,7 +110,7 @@ async def run_bulk(
         sql_seconds = seconds = 0.0
         for turn in range(turns_total):
             sql_seconds += await sql(turn) / turns_total
-            await tidy()
+            await _tidy(database_url)
             seconds += await operate(turn, filter=everybody) / turns_total
         large_rss_mb = rss_mb(consumer, peak=True)
 
@@ -131,9 +121,9 @@ async def run_bulk(
                 per_second=_PER_SECOND, beside=during,
             )  # fmt: skip
 
-        await tidy()
+        await _tidy(database_url)
         alone = await latency(4, latency_total)
-        await tidy()
+        await _tidy(database_url)
         operating = asyncio.create_task(operate(5, filter=everybody))
         beside = await latency(5, _BESIDE_MAX, operating)
         await operating

@@ -11,11 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
 from bench.audit import Audit, audit_rows, run_audit
 from bench.bulk import LANE_ORGANIZATIONS, Bulk, bulk_rows, run_bulk, run_sql
 from bench.ceiling import run_ceiling
+from bench.disk import execute, nothing_left_to_write
 from bench.http_reads import Reads, read_rows, run_reads
 from bench.http_writes import api_process, run_patches
 from bench.journal_fill import Fill
@@ -174,20 +173,20 @@ async def _in_turns(
         ]
         for turn in range(TURNS):
             report(f"turn {turn + 1} of {TURNS}: (a) the usual way")
-            await _nothing_left_to_write(servers)
+            await nothing_left_to_write(servers.database_url)
             usual += await run_usual(
                 database_url=usual_at[0], kafka=kafka, topics=usual_at[1],
                 updates=_part(updates[: config.usual_total], turn),
             )  # fmt: skip
             for connections, (database_url, _) in zip(ceilings, sql_at, strict=True):
                 report(f"(b) the same writes in SQL only, connections: {connections}")
-                await _nothing_left_to_write(servers)
+                await nothing_left_to_write(servers.database_url)
                 ceilings[connections] += await run_ceiling(
                     database_url=database_url, updates=_part(updates, turn),
                     lanes_total=connections, batch=_BATCH,
                 )  # fmt: skip
             report("(c) this service")
-            await _nothing_left_to_write(servers)
+            await nothing_left_to_write(servers.database_url)
             served.append(await serve(_part(updates, turn), _part(warm_up, turn)))
     return (
         config.usual_total / usual,
@@ -291,23 +290,9 @@ async def _prepared(
     topics = fresh_topics()
     if partitions_total is not None:
         await apply_topics(kafka, topics, partitions_total=partitions_total)
-    await _nothing_left_to_write(servers)
+    await nothing_left_to_write(servers.database_url)
     yield database_url, topics
-    await _execute(servers, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-async def _nothing_left_to_write(servers: Servers) -> None:
-    """Neither pages of PostgreSQL nor files: whoever comes next would wait for the disk."""
-    await _execute(servers, "CHECKPOINT")
-    await asyncio.to_thread(os.sync)
-
-
-async def _execute(servers: Servers, sql: str) -> None:
-    connection = await asyncpg.connect(servers.database_url)
-    try:
-        await connection.execute(sql)
-    finally:
-        await connection.close()
+    await execute(servers.database_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _pids(stack: EmbeddedStack) -> dict[str, list[int]]:
