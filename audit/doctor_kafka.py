@@ -17,6 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, NodeNotReadyError
 
 from audit.diagnosis import Line, fail, ok, span, warn
+from audit.stopping import stop_client
 from contract.topics import Topics
 
 KAFKA_AWAY = (KafkaError, OSError, TimeoutError, AssertionError)
@@ -175,7 +176,7 @@ async def _transactions(
             "away",
         )  # fmt: skip
     finally:
-        await _stop(producer)
+        await stop_client(producer, seconds_max=_STOP_SECONDS_MAX)
     replicas = int(server.get("transaction.state.log.replication.factor", "3"))
     isr = int(server.get("transaction.state.log.min.isr", "2"))
     said = f"the coordinator answers; its log has {replicas} replicas, {isr} in sync at least"
@@ -214,11 +215,4 @@ async def _consumer(kafka: Mapping[str, Any], isolation: str) -> AsyncIterator[A
         await consumer.start()
         yield consumer
     finally:
-        await _stop(consumer)
-
-
-async def _stop(client: Any) -> None:
-    """Within a bound, in a task of its own: aiokafka passes on the cancellation of its tasks."""
-    stopping = asyncio.create_task(client.stop())
-    stopping.add_done_callback(lambda task: task.cancelled() or task.exception())
-    await asyncio.wait({stopping}, timeout=_STOP_SECONDS_MAX)
+        await stop_client(consumer, seconds_max=_STOP_SECONDS_MAX)

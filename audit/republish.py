@@ -22,6 +22,7 @@ from audit.outputs import Output
 from audit.ranges import Range, Span, pages, spans_of
 from audit.sequences import read_lanes
 from audit.sqlfiles import statement
+from audit.stopping import stop_client
 from contract.events import EventBuilder, OutputRecord
 from contract.journal import JournalRow
 from contract.record import SourceRecord, pack
@@ -33,6 +34,7 @@ TRANSACTION_ROWS = 500
 _TRANSACTION_SECONDS_MAX = 60
 _TAIL_RECORDS = 50
 _CREATED_POLL_SECONDS = 0.05
+_STOP_SECONDS_MAX = 5.0
 _GONE = pack(SourceRecord(None, None, (), 0))
 _ROW_OF_CHANGE = statement("row_of_change")
 _ROW_OF_RESULT = statement("row_of_result")
@@ -219,8 +221,7 @@ async def _producer(
     try:
         yield producer
     finally:
-        # Left to itself after that: stop() flushes for as long as a broker is gone.
-        await asyncio.wait({asyncio.create_task(producer.stop())}, timeout=5)
+        await stop_client(producer, seconds_max=_STOP_SECONDS_MAX)
 
 
 async def _create(kafka: Mapping[str, Any], topic: str, *, partitions_total: int) -> None:

@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import structlog
@@ -18,6 +19,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from contract.topics import COMMAND_MESSAGE_BYTES_MAX
 from producer.command_errors import CommandNotSent, TopicMissing
 from producer.outgoing import CommandRecord
+from producer.stopping import stop_or_cut
 
 log = structlog.get_logger("producer")
 
@@ -26,7 +28,7 @@ _BATCH_BYTES_MAX = 512 * 1024
 # A broker that is there answers in milliseconds: a guess with a wide margin.
 _START_SECONDS_MAX = 10.0
 _LOOK_SECONDS_MAX = 5.0
-_STOP_SECONDS_MAX = 2.0
+_STOP_WITHIN = timedelta(seconds=2)
 
 
 class Sent(NamedTuple):
@@ -199,13 +201,8 @@ def _fill(producer: AIOKafkaProducer, waiting: deque[CommandRecord]) -> Any:
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    """`stop()` flushes, for ever if Kafka is away: after a while the connections are cut."""
-    try:
-        async with asyncio.timeout(_STOP_SECONDS_MAX):
-            await producer.stop()
-    except (KafkaError, OSError, TimeoutError) as error:
+    if error := await stop_or_cut(producer, within=_STOP_WITHIN):
         log.warning("producer abandoned", action="producer_abandoned", error=repr(error))
-        await producer.client.close()
 
 
 def _reason(error: Exception) -> str:

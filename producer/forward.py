@@ -6,6 +6,7 @@ For redrives. Each is acknowledged before the next; compressed, as one that was 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -14,10 +15,11 @@ from aiokafka.errors import KafkaError
 from contract.record import SourceRecord, writable_headers
 from domain.limits import BATCH_UNPACKED_BYTES_MAX
 from producer.command_errors import CommandNotSent
+from producer.stopping import stop_or_cut
 
 _ANSWER_SECONDS_MAX = 15.0
 _START_SECONDS_MAX = 10.0
-_STOP_SECONDS_MAX = 2.0
+_STOP_WITHIN = timedelta(seconds=2)
 
 
 class Forwarder:
@@ -75,7 +77,7 @@ class Forwarder:
                 async with asyncio.timeout(_START_SECONDS_MAX):
                     await producer.start()
             except BaseException:
-                await _stop(producer)
+                await stop_or_cut(producer, within=_STOP_WITHIN)
                 raise
             self._producer = producer
         return self._producer
@@ -83,13 +85,4 @@ class Forwarder:
     async def _discard(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer)
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    """`stop()` flushes, for ever if Kafka is away: after a while the connections are cut."""
-    try:
-        async with asyncio.timeout(_STOP_SECONDS_MAX):
-            await producer.stop()
-    except (KafkaError, OSError, TimeoutError):
-        await producer.client.close()
+            await stop_or_cut(producer, within=_STOP_WITHIN)

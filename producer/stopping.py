@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 
 async def stop_clients(*clients: AIOKafkaConsumer | AIOKafkaProducer, within: timedelta) -> None:
@@ -17,3 +18,16 @@ async def stop_clients(*clients: AIOKafkaConsumer | AIOKafkaProducer, within: ti
     for task in stopping:
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
     await asyncio.wait(stopping, timeout=within.total_seconds())
+
+
+async def stop_or_cut(producer: AIOKafkaProducer, *, within: timedelta) -> Exception | None:
+    """Stops what may still hold records: `stop()` flushes, for ever if Kafka is away, so after a
+    while its connections are cut. Tells why they were.
+    """
+    try:
+        async with asyncio.timeout(within.total_seconds()):
+            await producer.stop()
+    except (KafkaError, OSError, TimeoutError) as error:
+        await producer.client.close()
+        return error
+    return None
