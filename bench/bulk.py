@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import asyncpg
 
-from bench.disk import execute, nothing_left_to_write
 from bench.figures import rss_mb
+from bench.leftovers import clear_up
 from bench.service import Latency, run_latency
 from bench.workload import SOURCE, Workload
 from contract.topics import Topics
@@ -43,18 +43,12 @@ class Bulk(NamedTuple):
     large_rss_mb: float
 
 
-async def _tidy(database_url: str) -> None:
-    """Before each turn: only here do operations over everybody follow one another in seconds."""
-    await execute(database_url, "VACUUM candidates")
-    await nothing_left_to_write(database_url)
-
-
 async def run_sql(database_url: str, workload: Workload, turn: int) -> float:
     """The writes of one operation as one statement: state, journal with change JSON, items."""
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute("SELECT ensure_journal_partitions(now() + interval '2 days')")
-        await _tidy(database_url)
+        await clear_up(database_url)
         sql = _SQL.format(
             organization_id=workload.organization_id(0),
             operation_id=uuid4(),
@@ -62,7 +56,9 @@ async def run_sql(database_url: str, workload: Workload, turn: int) -> float:
         )
         started = time.perf_counter()
         await connection.execute(sql)
-        return time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        await clear_up(database_url)
+        return seconds
     finally:
         await connection.close()
 
@@ -110,7 +106,7 @@ async def run_bulk(
         sql_seconds = seconds = 0.0
         for turn in range(turns_total):
             sql_seconds += await sql(turn) / turns_total
-            await _tidy(database_url)
+            await clear_up(database_url)
             seconds += await operate(turn, filter=everybody) / turns_total
         large_rss_mb = rss_mb(consumer, peak=True)
 
@@ -121,9 +117,9 @@ async def run_bulk(
                 per_second=_PER_SECOND, beside=during,
             )  # fmt: skip
 
-        await _tidy(database_url)
+        await clear_up(database_url)
         alone = await latency(4, latency_total)
-        await _tidy(database_url)
+        await clear_up(database_url)
         operating = asyncio.create_task(operate(5, filter=everybody))
         beside = await latency(5, _BESIDE_MAX, operating)
         await operating

@@ -1,7 +1,6 @@
 """One run of everything, in turn, on servers of its own; figures as one table."""
 
 import asyncio
-import os
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,10 +13,10 @@ from typing import Any
 from bench.audit import Audit, audit_rows, run_audit
 from bench.bulk import LANE_ORGANIZATIONS, Bulk, bulk_rows, run_bulk, run_sql
 from bench.ceiling import run_ceiling
-from bench.disk import execute, nothing_left_to_write
 from bench.http_reads import Reads, read_rows, run_reads
 from bench.http_writes import api_process, run_patches
 from bench.journal_fill import Fill
+from bench.leftovers import clear_up, execute
 from bench.service import (
     Latency,
     Throughput,
@@ -116,7 +115,9 @@ async def _run(
                     )  # fmt: skip
                 return served
 
-        usual, ceilings, service = await _in_turns(config, servers, kafka, workload, serve, report)
+        usual, ceilings, service = await _in_turns(
+            config, servers, kafka, workload, database_url, serve, report
+        )
         async with consumers_here() as consumers:
             everybody = pids | {"consumers": consumers}
             report(f"(c) one organization alone, {config.one_lane_total} commands")
@@ -126,7 +127,7 @@ async def _run(
                 updates=workload.updates(config.one_lane_total, round_number=1, organization=1),
             )  # fmt: skip
             report(f"latency, {config.latency_per_second:g} commands a second")
-            await asyncio.to_thread(os.sync)
+            await clear_up(database_url)
             latency = await run_latency(
                 kafka=kafka, topics=topics, partitions_total=LANES_TOTAL,
                 updates=workload.updates(config.latency_total, round_number=2),
@@ -158,10 +159,15 @@ async def _in_turns(
     servers: Servers,
     kafka: dict[str, str],
     workload: Workload,
+    database_url: str,
     serve: Callable[[Sequence[Update], Sequence[Update]], Awaitable[Throughput]],
     report: Callable[[str], None],
 ) -> tuple[float, dict[int, float], Throughput]:
-    """(a), (b) and (c) one after the other, and again: none has the machine's best minute alone."""
+    """(a), (b) and (c) one after the other, and again: none has the machine's best minute alone.
+
+    Args:
+        database_url: the one that `serve` works on.
+    """
     updates = workload.updates(config.updates_total)
     warm_up = workload.updates(config.warm_up_total, round_number=3)
     usual, ceilings = 0.0, dict.fromkeys((1, LANES_TOTAL), 0.0)
@@ -173,21 +179,21 @@ async def _in_turns(
         ]
         for turn in range(TURNS):
             report(f"turn {turn + 1} of {TURNS}: (a) the usual way")
-            await nothing_left_to_write(servers.database_url)
             usual += await run_usual(
                 database_url=usual_at[0], kafka=kafka, topics=usual_at[1],
                 updates=_part(updates[: config.usual_total], turn),
             )  # fmt: skip
-            for connections, (database_url, _) in zip(ceilings, sql_at, strict=True):
+            await clear_up(usual_at[0])
+            for connections, (sql_url, _) in zip(ceilings, sql_at, strict=True):
                 report(f"(b) the same writes in SQL only, connections: {connections}")
-                await nothing_left_to_write(servers.database_url)
                 ceilings[connections] += await run_ceiling(
-                    database_url=database_url, updates=_part(updates, turn),
+                    database_url=sql_url, updates=_part(updates, turn),
                     lanes_total=connections, batch=_BATCH,
                 )  # fmt: skip
+                await clear_up(sql_url)
             report("(c) this service")
-            await nothing_left_to_write(servers.database_url)
             served.append(await serve(_part(updates, turn), _part(warm_up, turn)))
+            await clear_up(database_url)
     return (
         config.usual_total / usual,
         {connections: len(updates) / seconds for connections, seconds in ceilings.items()},
@@ -280,8 +286,7 @@ async def _prepared(
 ) -> AsyncIterator[tuple[str, Topics]]:
     """A database of its own with the candidates, and topics of its own.
 
-    It begins without pages to be written, and is gone afterwards: what PostgreSQL would still
-    clean up of one contender would be paid by the next.
+    It is gone afterwards: what PostgreSQL would still clean up would be paid by the next.
     """
     name = f"bench_{uuid.uuid4().hex[:8]}"
     database_url = servers.database_url.rpartition("/")[0] + f"/{name}"
@@ -290,7 +295,7 @@ async def _prepared(
     topics = fresh_topics()
     if partitions_total is not None:
         await apply_topics(kafka, topics, partitions_total=partitions_total)
-    await nothing_left_to_write(servers.database_url)
+    await clear_up(database_url)
     yield database_url, topics
     await execute(servers.database_url, f"DROP DATABASE {name} WITH (FORCE)")
 
