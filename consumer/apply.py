@@ -298,7 +298,7 @@ def _without_actor(row: JournalRow) -> JournalRow:
     return row._replace(actor=None) if row.kind == "command" else row
 
 
-_SINGLE = CreateCandidate | UpdateCandidate | EraseCandidate
+_SINGLE = UpdateCandidate | CreateCandidate | EraseCandidate  # the most frequent one first
 _Named = tuple[set[CandidateKey], list[tuple[CandidateKey, int | None]]]
 """The candidates of a batch, and of which versions of some it must know what came after them."""
 

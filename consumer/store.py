@@ -207,13 +207,14 @@ class LaneStore:
     async def settled(
         self, connection: Connection, keys: Sequence[str], *, since: datetime, until: datetime
     ) -> dict[str, Settled]:
-        rows = await connection.fetch(_SETTLED, keys, since, until)
+        rows = await connection.fetch(_SETTLED, plain_literal(keys), since, until)
         return {row[0].hex: Settled(*row[1:]) for row in map(tuple, rows)}
 
     async def candidates(
         self, connection: Connection, keys: Sequence[CandidateKey]
     ) -> dict[CandidateKey, CandidateState]:
-        return states_of(await connection.fetch(_CANDIDATES, *_columns(keys, 2)))
+        organizations, candidates = map(plain_literal, zip(*keys, strict=True))
+        return states_of(await connection.fetch(_CANDIDATES, organizations, candidates))
 
     async def history(
         self, connection: Connection, ranges: Sequence[HistoryRange]
@@ -249,7 +250,7 @@ class LaneStore:
                     _UPDATE_CANDIDATES,
                     *_state_columns([state for _, state in updated]),
                     recorded_at,
-                    [seen for seen, _ in updated],
+                    plain_literal(seen for seen, _ in updated),
                 )
                 demand_rows(done, len(updated))
         except _REFUSED as error:
@@ -343,16 +344,15 @@ class LaneStore:
 
 
 def states_of(rows: Iterable[asyncpg.Record]) -> dict[CandidateKey, CandidateState]:
-    """Candidates as they are decided on; the rows begin with organization and id."""
+    """Candidates as they are decided on; the rows begin with organization and id, as text."""
     states: dict[CandidateKey, CandidateState] = {}
     names: tuple[str, ...] = ()
     for row in rows:
         names = names or tuple(row.keys())
         state = dict(zip(names, row, strict=True))  # a record's own way is slower
-        key = state["organization_id"], state["candidate_id"] = str(row[0]), str(row[1])
         state["created_at"] = timestamp_text(state["created_at"])
         state["updated_at"] = timestamp_text(state["updated_at"])
-        states[key] = cast(CandidateState, state)
+        states[row[0], row[1]] = cast(CandidateState, state)
     return states
 
 
@@ -390,11 +390,19 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
 
 
-def _state_columns(states: Sequence[CandidateState]) -> list[list[Any]]:
+def _state_columns(states: Sequence[CandidateState]) -> list[Any]:
     rows = cast(Sequence[dict[str, Any]], states)
-    columns = {name: [row[name] for row in rows] for name in _CANDIDATE_COLUMNS}
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in _CANDIDATE_COLUMNS}
+    for name in ("organization_id", "candidate_id", "rating", "version"):
+        columns[name] = plain_literal(columns[name])
     columns["tags"] = [array_literal(tags) for tags in columns["tags"]]
+    columns["attributes"] = [orjson.dumps(each).decode() for each in columns["attributes"]]
     return list(columns.values())
+
+
+def plain_literal(plain: Iterable[object]) -> str:
+    """PostgreSQL's text of an array of ids, numbers or words: much quicker than its elements."""
+    return "{" + ",".join(["NULL" if each is None else str(each) for each in plain]) + "}"
 
 
 def array_literal(items: Sequence[str]) -> str:

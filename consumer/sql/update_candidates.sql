@@ -4,11 +4,11 @@ WITH updated AS (
     UPDATE candidates AS c
     SET first_name = n.first_name, last_name = n.last_name, email = n.email, phone = n.phone,
         status = n.status, pipeline_stage = n.pipeline_stage, rating = n.rating,
-        source = n.source, tags = n.tags::text[], attributes = n.attributes,
+        source = n.source, tags = n.tags::text[], attributes = n.attributes::jsonb,
         version = n.version, updated_at = $14
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
-                $7::text[], $8::text[], $9::smallint[], $10::text[], $11::text[], $12::jsonb[],
-                $13::bigint[], $15::bigint[])
+    FROM unnest($1::text::uuid[], $2::text::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
+                $7::text[], $8::text[], $9::text::smallint[], $10::text[], $11::text[], $12::text[],
+                $13::text::bigint[], $15::text::bigint[])
         AS n (organization_id, candidate_id, first_name, last_name, email, phone, status,
               pipeline_stage, rating, source, tags, attributes, version, seen_version)
     WHERE c.organization_id = n.organization_id AND c.candidate_id = n.candidate_id

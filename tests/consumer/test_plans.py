@@ -93,9 +93,9 @@ STATE = """
     array_fill('A'::text, ARRAY[1000]), array_fill('B'::text, ARRAY[1000]),
     array_fill('a@b.c'::text, ARRAY[1000]), array_fill(NULL::text, ARRAY[1000]),
     array_fill('new'::text, ARRAY[1000]), array_fill(NULL::text, ARRAY[1000]),
-    array_fill(NULL::smallint, ARRAY[1000]), array_fill(NULL::text, ARRAY[1000]),
-    array_fill('{}'::text, ARRAY[1000]), array_fill('{}'::jsonb, ARRAY[1000]),
-    array_fill(4::bigint, ARRAY[1000]), now()"""
+    array_fill(NULL::smallint, ARRAY[1000])::text, array_fill(NULL::text, ARRAY[1000]),
+    array_fill('{}'::text, ARRAY[1000]), array_fill('{}'::text, ARRAY[1000]),
+    array_fill(4::bigint, ARRAY[1000])::text, now()"""
 
 # Statement, its arguments as SQL, the indexes it must use, and how many rows it finds or writes.
 CONSUMER = [
@@ -104,7 +104,7 @@ CONSUMER = [
     ("history", f"{KEYS}, {RANGES}", {"journal_candidate_versions"}, 2000),
     (
         "update_candidates",
-        f"{KEYS}, {STATE}, array_fill(3::bigint, ARRAY[1000])",
+        f"{KEYS}, {STATE}, array_fill(3::bigint, ARRAY[1000])::text",
         {"candidates_pkey"},
         1000,
     ),
