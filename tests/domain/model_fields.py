@@ -28,6 +28,15 @@ def invalid(fields: Json) -> bool:
     return fields.get("rating") not in (None, 0, 1, 2, 3, 4, 5) or len(given) > 50
 
 
+def blank(key: tuple[str, str], candidate: Json, now: str) -> tuple[Json, Json]:
+    """What is there before a candidate is created, and what its creation sets."""
+    empty = dict.fromkeys(("phone", "pipeline_stage", "rating", "source"))
+    given = {"status": "new", "tags": [], "attributes": {}, **candidate}
+    old = {"organization_id": key[0], "candidate_id": key[1], **empty, "version": 0}
+    new = {name: value for name, value in given.items() if value is not None}
+    return {**old, "created_at": now}, new
+
+
 def patched(name: str, old: Any, value: Any) -> Any:
     """`value` on top of `old`: tags by add and remove, attributes by RFC 7396."""
     if name == "tags" and isinstance(value, dict):

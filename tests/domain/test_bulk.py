@@ -27,8 +27,8 @@ from domain.verdicts import (
 )
 from domain.working import Working
 from tests.domain.model import Model
-from tests.domain.model_bulk import ALL
 from tests.domain.model_fields import Sent
+from tests.domain.model_others import ALL
 from tests.domain.test_decide import (
     CANDIDATES,
     IDS,

@@ -29,8 +29,9 @@ from domain.decide import (
 )
 from domain.identity import Identity, command_digest
 from domain.verdicts import Erasure, InlineBulk
-from tests.domain.model import SINGLES, Model
+from tests.domain.model import Model
 from tests.domain.model_fields import HORIZON, Json, Sent
+from tests.domain.model_others import SINGLES
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 ORGANIZATIONS = [str(UUID(int=number, version=4)) for number in (1, 2)]

@@ -1,6 +1,9 @@
-"""Bulk commands as the model has them: the same changes sent singly, and counted."""
+"""The model's other commands: an erasure, and a bulk, which is the same changes sent singly and
+counted."""
 
-from tests.domain.model import SINGLES, Model, rejected, update
+from collections.abc import Mapping
+
+from tests.domain.model import Model, Rule, create_or_update, rejected
 from tests.domain.model_fields import Json, invalid
 
 WORDS = {
@@ -14,6 +17,15 @@ WORDS = {
 }
 
 
+def erase(model: Model, data: Json, now: str) -> Json:
+    key = data["organization_id"], data["candidate_id"]
+    if (state := model.states.pop(key, None)) is None:
+        return rejected("erased" if key in model.erased else "not_found")
+    model.erased.add(key)
+    version = state["version"]
+    return {"outcome": "accepted", "version": version + 1, "previous_version": version}
+
+
 def bulk_update(model: Model, data: Json, now: str) -> Json:
     """Each candidate in turn; a dry run is undone."""
     if invalid(data["changes"]):
@@ -23,7 +35,7 @@ def bulk_update(model: Model, data: Json, now: str) -> Json:
     for candidate_id in dict.fromkeys(data["candidate_ids"]):
         expected = data.get("expected_versions", {}).get(candidate_id)
         single = {**data, "candidate_id": candidate_id, "expected_version": expected}
-        item = update(model, single, now)
+        item = create_or_update(model, single, now)
         told[candidate_id] = str(item.get("reason", item["outcome"]))
     if data.get("dry_run"):
         model.states, model.journal = before
@@ -41,4 +53,9 @@ def bulk_update(model: Model, data: Json, now: str) -> Json:
     }
 
 
-ALL = {**SINGLES, "candidate.bulk-update.v1": bulk_update}
+SINGLES: Mapping[str, Rule] = {
+    "candidate.create.v1": create_or_update,
+    "candidate.update.v1": create_or_update,
+    "candidate.erase.v1": erase,
+}
+ALL: Mapping[str, Rule] = {**SINGLES, "candidate.bulk-update.v1": bulk_update}
