@@ -14,10 +14,8 @@ import structlog
 from consumer.apply import Attempt, merge_ranges, versions_total
 from consumer.decide_ahead import DecideAhead, Decided, decided
 from consumer.operation_store import (
-    Alike,
     NextChunk,
     OperationStore,
-    alike,
     item_columns,
 )
 from consumer.store import NOBODY, Connection, DataRefused, HistoryRange, LaneStore
@@ -157,14 +155,16 @@ class Background:
         found = chunk.differences
         if chunk.order.dry_run:
             found = (found + differences(settled.items))[:BULK_DIFFERENCES_MAX]
-        updates = _updates(lane, chunk, settled)
-        updating = asyncio.ensure_future(self._operations.update_alike(connection, updates))
+        updating = asyncio.ensure_future(
+            self._operations.update_alike(connection, settled.updates, lane.recorded_at)
+        )
         try:
             await asyncio.sleep(0)  # it is sent now, and worked on while the rest is made
-            rows = _rows(lane, chunk, settled.items, counts)
-            done = item_columns(chunk.operator, chunk.first_ordinal, settled.items)
-            done_total = len(settled.items)
-            del ready, settled  # to free so much takes milliseconds: now, too
+            items = settled.at(timestamp_text(lane.recorded_at))
+            rows = _rows(lane, chunk, items, counts)
+            done = item_columns(chunk.operator, chunk.first_ordinal, items)
+            done_total = len(items)
+            del ready, settled, items  # to free so much takes milliseconds: now, too
         finally:
             await updating
         self._hook("after_chunk_candidates")
@@ -189,28 +189,23 @@ class Background:
     async def _decide(
         self, connection: Connection, lane: LaneRow, chunk: NextChunk, isolating: bool
     ) -> Decided:
+        now = timestamp_text(lane.recorded_at)
         if chunk.status == "cancelled":
-            return Decided(cancelled_items(chunk.candidate_ids), None)
+            nothing = decided(chunk.part(0, 0), {}, {}, now)
+            return nothing._replace(items=cancelled_items(chunk.candidate_ids))
         if not chunk.candidate_ids:
-            return Decided([], None)
+            return decided(chunk, {}, {}, now)
         candidates = await self._operations.candidates(
             connection, chunk.operator.organization_id, chunk.candidate_ids
         )
         chunk, ranges = _within_history(chunk, candidates)
         history = await self._store.history(connection, ranges) if ranges else {}
-        now = timestamp_text(lane.recorded_at)
         settled = decided(chunk, candidates, history, now)
-        if isolating and settled.work is not None:
+        if isolating:
             _, updated = settled.work.written()
             refused = await self._store.refused(connection, updated, lane.recorded_at)
             settled = decided(chunk, candidates, history, now, refused)
         return settled
-
-
-def _updates(lane: LaneRow, chunk: NextChunk, settled: Decided) -> Alike:
-    """What the table of candidates gets."""
-    _, updated = settled.work.written() if settled.work is not None else ((), [])
-    return alike(chunk.operator.organization_id, chunk.order.changes, updated, lane.recorded_at)
 
 
 def _whole(lane: LaneRow, chunk: NextChunk) -> NextChunk:

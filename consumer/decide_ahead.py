@@ -8,9 +8,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from consumer.operation_store import NextChunk, OperationStore
+from consumer.operation_store import Alike, NextChunk, OperationStore, alike
 from consumer.store import StoreError
-from contract.journal import timestamp_text
 from contract.lanes import LaneRow
 from domain.bulk import decide_items
 from domain.candidate import CandidateState
@@ -26,7 +25,13 @@ class Decided(NamedTuple):
     """Items of a chunk, and what the table of candidates gets of them."""
 
     items: list[BulkItem]
-    work: Working | None
+    work: Working
+    updates: Alike
+
+    def at(self, instant: str) -> list[BulkItem]:
+        """The items, once it is known when they are settled."""
+        self.work.happens_at(instant)
+        return self.items
 
 
 class _Wanted(NamedTuple):
@@ -46,7 +51,13 @@ def decided(
 ) -> Decided:
     """What becomes of a chunk whose candidates are so."""
     work = Working(candidates, history, now)
-    return Decided(_items(chunk, work, refused), work)
+    return _decided(chunk, _items(chunk, work, refused), work)
+
+
+def _decided(chunk: NextChunk, items: list[BulkItem], work: Working) -> Decided:
+    _, updated = work.written()
+    updates = alike(chunk.operator.organization_id, chunk.order.changes, updated)
+    return Decided(items, work, updates)
 
 
 def _items(
@@ -94,7 +105,7 @@ class DecideAhead:
         self._holds_at = lane
 
     async def take(self, lane: LaneRow, chunk: NextChunk) -> Decided | None:
-        """What becomes of this chunk at the lane's instant, if it was decided and still is so."""
+        """What becomes of this chunk, at an instant to be told, if it was decided and is so now."""
         deciding, wanted, holds_at = self._deciding, self._wanted, self._holds_at
         at = _Wanted(*chunk.operator.key, chunk.first_ordinal)
         if deciding is None or holds_at is None or at != wanted or not lane.same_place(holds_at):
@@ -106,13 +117,10 @@ class DecideAhead:
             return None
         self._deciding = None
         try:
-            items, work = deciding.result()
+            ready = deciding.result()
         except StoreError:
             return None
-        if work is None or len(items) != len(chunk.candidate_ids):
-            return None
-        work.happens_at(timestamp_text(lane.recorded_at))
-        return Decided(items, work)
+        return ready if len(ready.items) == len(chunk.candidate_ids) else None
 
     async def _decide(self, before: NextChunk, first_ordinal: int) -> Decided:
         ids, versions, candidates = await self._operations.chunk_at(before.operator, first_ordinal)
@@ -124,4 +132,5 @@ class DecideAhead:
         for start in range(0, len(ids), ITEMS_DECIDED_AT_ONCE):
             await asyncio.sleep(0)  # the lane's own work goes on meanwhile
             items += _items(chunk.part(start, start + ITEMS_DECIDED_AT_ONCE), work)
-        return Decided(items, work)
+        await asyncio.sleep(0)
+        return _decided(chunk, items, work)

@@ -159,7 +159,9 @@ class OperationStore:
             rows = await connection.fetch(_CANDIDATES_OF_CHUNK, *at)
         return *_items(chunk), states_of(rows)
 
-    async def update_alike(self, connection: Connection, alike: Alike) -> None:
+    async def update_alike(
+        self, connection: Connection, alike: Alike, recorded_at: datetime
+    ) -> None:
         """Candidates that get the same changes, each guarded by the version that was seen.
 
         Raises:
@@ -169,7 +171,7 @@ class OperationStore:
         if not alike.total:
             return
         with refusing():
-            done = await connection.execute(_UPDATE_IN_BULK, *alike.columns)
+            done = await connection.execute(_UPDATE_IN_BULK, *alike.columns, recorded_at)
             demand_rows(done, alike.total)
 
     async def admit_ids(
@@ -291,10 +293,7 @@ class OperationStore:
 
 
 def alike(
-    organization_id: str,
-    changes: BulkChanges,
-    updated: Sequence[tuple[int, CandidateState]],
-    recorded_at: datetime,
+    organization_id: str, changes: BulkChanges, updated: Sequence[tuple[int, CandidateState]]
 ) -> Alike:
     """Candidates that got the same changes, with the versions that were seen."""
     tags = [array_literal(state["tags"]) for _, state in updated] if "tags" in changes else None
@@ -302,7 +301,7 @@ def alike(
         organization_id, plain_literal(state["candidate_id"] for _, state in updated),
         plain_literal(seen for seen, _ in updated), tags, changes.get("status"),
         "pipeline_stage" in changes, changes.get("pipeline_stage"), "rating" in changes,
-        changes.get("rating"), "source" in changes, changes.get("source"), recorded_at,
+        changes.get("rating"), "source" in changes, changes.get("source"),
     )  # fmt: skip
     return Alike(len(updated), columns)
 

@@ -78,11 +78,11 @@ async def test_take__what_its_turn_would_decide(turns: Turns) -> None:
         candidates = await turns.operations.candidates(
             connection, chunk.operator.organization_id, chunk.candidate_ids
         )
-    wanted = decided(chunk, candidates, {}, timestamp_text(turns.lane.recorded_at))
+    instant = timestamp_text(turns.lane.recorded_at)
+    wanted = decided(chunk, candidates, {}, instant)
     assert taken is not None
-    assert taken.work is not None
-    assert wanted.work is not None
-    assert taken.items == wanted.items
+    assert taken.updates == wanted.updates
+    assert taken.at(instant) == wanted.items
     assert {item.outcome for item in taken.items} == {"applied", "conflict"}
     assert taken.work.written() == wanted.work.written()
     assert await ahead.take(turns.lane, chunk) is None, "once only"
