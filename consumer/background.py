@@ -13,11 +13,7 @@ import structlog
 
 from consumer.apply import Attempt, merge_ranges, versions_total
 from consumer.decide_ahead import DecideAhead, Decided, decided
-from consumer.operation_store import (
-    NextChunk,
-    OperationStore,
-    item_columns,
-)
+from consumer.operation_store import NextChunk, OperationStore, item_columns
 from consumer.store import NOBODY, Connection, DataRefused, HistoryRange, LaneStore
 from consumer.units import Place, item_rows, news_row
 from contract.journal import JournalRow, timestamp_text
