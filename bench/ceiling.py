@@ -90,6 +90,7 @@ async def _prepare(
                     "rating": update.changes["rating"],
                     "status": update.changes["status"],
                     "version": old["version"] + 1,
+                    "updated_at": timestamp_text(now),
                 }
                 states[key] = new
                 seen = written[key][0] if key in written else old["version"]

@@ -19,7 +19,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from consumer.sqlfiles import statement
 from contract.dead_letters import DEAD_LETTER_COLUMNS, dead_letter_values
-from contract.journal import COLUMNS, JournalRow, timestamp_text
+from contract.journal import COLUMNS, JournalRow, rare_timestamp_text
 from contract.lanes import LaneRow
 from domain.candidate import CandidateState
 from domain.decide import CandidateKey, Settled
@@ -344,14 +344,16 @@ class LaneStore:
 
 
 def states_of(rows: Iterable[asyncpg.Record]) -> dict[CandidateKey, CandidateState]:
-    """Candidates as they are decided on; the rows begin with organization and id, as text."""
+    """Candidates as they are decided on; the rows begin with organization and id, as text.
+
+    They have no `updated_at`: nothing depends on it, and each change sets it anew.
+    """
     states: dict[CandidateKey, CandidateState] = {}
     names: tuple[str, ...] = ()
     for row in rows:
         names = names or tuple(row.keys())
         state = dict(zip(names, row, strict=True))  # a record's own way is slower
-        state["created_at"] = timestamp_text(state["created_at"])
-        state["updated_at"] = timestamp_text(state["updated_at"])
+        state["created_at"] = rare_timestamp_text(state["created_at"])
         states[row[0], row[1]] = cast(CandidateState, state)
     return states
 

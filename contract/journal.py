@@ -88,7 +88,12 @@ def whole_units(rows: list[JournalRow], rows_max: int) -> list[JournalRow]:
     return rows[:end]
 
 
+def rare_timestamp_text(instant: datetime) -> str:
+    """As `timestamp_text`, of an instant that hardly comes twice."""
+    return instant.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
 @lru_cache(maxsize=4096)
 def timestamp_text(instant: datetime) -> str:
     """RFC 3339 in UTC with `Z` and six digits of a second; `instant` is aware and in UTC."""
-    return instant.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    return rare_timestamp_text(instant)

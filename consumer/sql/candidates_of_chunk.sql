@@ -1,7 +1,7 @@
 -- The candidates of one chunk of an operation; one index probe for each.
 SELECT c.organization_id::text, c.candidate_id::text, c.first_name, c.last_name, c.email, c.phone,
        c.status, c.pipeline_stage, c.rating, c.source, c.tags, c.attributes, c.version,
-       c.created_at, c.updated_at
+       c.created_at
 FROM bulk_operation_chunks AS o
 CROSS JOIN LATERAL unnest(o.candidate_ids) AS k (candidate_id)
 CROSS JOIN LATERAL (

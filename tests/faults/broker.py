@@ -1,5 +1,6 @@
 """What a test does to topics behind the service's back."""
 
+import asyncio
 from collections.abc import AsyncIterator, Container, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,13 +8,15 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import for_code
+from aiokafka.errors import InvalidTxnState, for_code
 
 from contract.events import OutputRecord
 from contract.topics import Topics
 
 Kafka = Mapping[str, Any]
 _WRITTEN = ("timestamp", "key", "value", "headers")
+_NOTED_WITHIN_SECONDS = 20.0
+"""A broker takes note of its configuration some time after the controller has said yes."""
 
 
 async def expire(kafka: Kafka, topic: str, before_offsets: Mapping[int, int]) -> None:
@@ -67,8 +70,20 @@ async def forget_transaction(
 ) -> None:
     """What KAFKA-20734 leaves behind: a transaction of a lane's publisher that is over, without
     its end on the topics that are not `told`; committed if there is one that is."""
-    producer = AIOKafkaProducer(**kafka, transactional_id=topics.transactional_id(lane))
+    forgotten = False
     await _configure(kafka, _verification("false"))
+    try:
+        async with asyncio.timeout(_NOTED_WITHIN_SECONDS):
+            while not forgotten:
+                forgotten = await _forgotten(kafka, topics, lane, records, told)
+    finally:
+        await _configure(kafka, _verification("true"))
+
+
+async def _forgotten(
+    kafka: Kafka, topics: Topics, lane: int, records: Iterable[OutputRecord], told: Container[str]
+) -> bool:
+    producer = AIOKafkaProducer(**kafka, transactional_id=topics.transactional_id(lane))
     try:
         await producer.start()
         await producer.begin_transaction()
@@ -82,9 +97,11 @@ async def forget_transaction(
             await (await producer.send_batch(batch, record.topic, partition=record.partition))
         if told:
             await producer.commit_transaction()
+    except InvalidTxnState:  # the broker has not taken note yet
+        return False
     finally:
         await producer.stop()
-        await _configure(kafka, _verification("true"))
+    return True
 
 
 def _verification(verify: str) -> ConfigResource:
