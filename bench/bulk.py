@@ -48,7 +48,6 @@ async def run_sql(database_url: str, workload: Workload, turn: int) -> float:
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute("SELECT ensure_journal_partitions(now() + interval '2 days')")
-        await clear_up(database_url)
         sql = _SQL.format(
             organization_id=workload.organization_id(0),
             operation_id=uuid4(),
@@ -104,10 +103,11 @@ async def run_bulk(
         small_rss_mb = rss_mb(consumer, peak=True)
         everybody = {"created_since": "2000-01-01T00:00:00Z"}
         sql_seconds = seconds = 0.0
+        await clear_up(database_url)
         for turn in range(turns_total):
             sql_seconds += await sql(turn) / turns_total
-            await clear_up(database_url)
             seconds += await operate(turn, filter=everybody) / turns_total
+            await clear_up(database_url)
         large_rss_mb = rss_mb(consumer, peak=True)
 
         async def latency(round_number: int, total: int, during: Any = None) -> Latency:
@@ -117,7 +117,6 @@ async def run_bulk(
                 per_second=_PER_SECOND, beside=during,
             )  # fmt: skip
 
-        await clear_up(database_url)
         alone = await latency(4, latency_total)
         await clear_up(database_url)
         operating = asyncio.create_task(operate(5, filter=everybody))

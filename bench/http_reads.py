@@ -61,7 +61,6 @@ async def run_reads(
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute(_LANE)
-        await connection.execute("VACUUM ANALYZE candidates, candidate_names")
     finally:
         await connection.close()
     organization_id = workload.organization_id(0)

@@ -6,15 +6,14 @@ import os
 import asyncpg
 
 
-async def clear_up(*database_urls: str) -> None:
+async def clear_up(database_url: str) -> None:
     """What PostgreSQL and the kernel would do later, in the middle of what is measured next: dead
-    rows and statistics of these databases, pages and files of all.
+    rows and statistics of this database, pages and files of all.
 
     Without it autovacuum came a minute after a turn, and took a tenth of both cores.
     """
-    for database_url in database_urls:
-        await execute(database_url, "VACUUM (ANALYZE)")
-    await execute(database_urls[0], "CHECKPOINT")
+    await execute(database_url, "VACUUM (ANALYZE)")
+    await execute(database_url, "CHECKPOINT")
     await asyncio.to_thread(os.sync)
 
 

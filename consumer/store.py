@@ -220,7 +220,7 @@ class LaneStore:
         self, connection: Connection, ranges: Sequence[HistoryRange]
     ) -> dict[CandidateKey, dict[int, frozenset[str]]]:
         history: dict[CandidateKey, dict[int, frozenset[str]]] = {}
-        for row in await connection.fetch(_HISTORY, *_columns(ranges, 4)):
+        for row in await connection.fetch(_HISTORY, *zip(*ranges, strict=True)):
             versions = history.setdefault((str(row[0]), str(row[1])), {})
             versions[row[2]] = frozenset(row[3])
         return history
@@ -386,10 +386,6 @@ def demand_rows(command_tag: str, expected: int) -> None:
     """Raises TryAgain unless so many rows were written."""
     if int(command_tag.rpartition(" ")[2]) != expected:
         raise TryAgain("a guard did not hold")
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
 
 
 def _state_columns(states: Sequence[CandidateState]) -> list[Any]:

@@ -1,7 +1,7 @@
 """CONTRACT.md 2 to 5 for creates and updates, one command at a time: what any batching must equal.
 
-Written from the contract's words alone, with nothing of `domain`, in some 50 lines. The rules
-for values are in `model_fields`, the other commands in `model_others`.
+Written from the contract's words alone, with nothing of `domain`. The rules for values are
+in `model_fields`, the other commands in `model_others`.
 """
 
 import json
@@ -20,8 +20,11 @@ class Model:
     """State, journal and the answers given, as plain dicts and lists."""
 
     def __init__(self, rules: Mapping[str, Rule]) -> None:
-        self.rules, self.states, self.erased = rules, dict[Key, Json](), set[Key]()
-        self.settled, self.journal = dict[Any, tuple[datetime, str, Json]](), list[Json]()
+        self.rules = rules
+        self.settled: dict[Any, tuple[datetime, str, Json]] = {}
+        self.states: dict[Key, Json] = {}
+        self.erased: set[Key] = set()
+        self.journal: list[Json] = []
 
     def settle(self, sent: Sent, sequence: int, now: datetime) -> Json:
         """The answer to one command."""
@@ -48,30 +51,45 @@ class Model:
         return {"version": version, "previous_version": previous}
 
 
-def create_or_update(model: Model, data: Json, now: str) -> Json:
-    """Where there is nothing, a create is an update of nothing."""
-    key, given = (data["organization_id"], data["candidate_id"]), data.get("changes")
-    state = model.states.get(key)
-    if key in model.erased or invalid(given or data["candidate"]):
-        return rejected("erased" if key in model.erased else "invalid")
-    if given is None and state is None:
-        old, new = blank(key, data["candidate"], now)
-        return {"outcome": "applied", **model.write(key, old, new, now)}
-    if given is None or state is None:
-        return rejected("not_found" if state is None else "already_exists")
+def create(model: Model, data: Json, now: str) -> Json:
+    key = data["organization_id"], data["candidate_id"]
+    if key in model.erased:
+        return rejected("erased")
+    if invalid(data["candidate"]):
+        return rejected("invalid")
+    if key in model.states:
+        return rejected("already_exists")
+    old, new = blank(key, data["candidate"], now)
+    return {"outcome": "applied", **model.write(key, old, new, now)}
+
+
+def update(model: Model, data: Json, now: str) -> Json:
+    key, changes = (data["organization_id"], data["candidate_id"]), data["changes"]
+    if key in model.erased:
+        return rejected("erased")
+    if invalid(changes):
+        return rejected("invalid")
+    if (state := model.states.get(key)) is None:
+        return rejected("not_found")
     version, how = state["version"], data.get("on_conflict", "reject")
-    moved = (expected := data.get("expected_version") or version) != version
-    later = [row for row in model.journal if row["key"] == key and row["version"] > expected]
-    merges = how == "merge" and 0 < version - expected <= 1000
-    fields = [n for n in sorted(given) if not merges or any(n in row["changed"] for row in later)]
-    if moved and how != "overwrite" and fields:
-        return rejected("version_conflict", current=version, fields=fields)
-    new = {name: patched(name, state[name], value) for name, value in given.items()}
+    expected = data.get("expected_version") or version
+    if expected != version and how != "overwrite":
+        fields = sorted(changes)
+        if how == "merge" and 0 < version - expected <= 1000:
+            later = [
+                row for row in model.journal if row["key"] == key and row["version"] > expected
+            ]
+            fields = [name for name in fields if any(name in row["changed"] for row in later)]
+        if fields:
+            return rejected("version_conflict", current=version, fields=fields)
+    new = {name: patched(name, state[name], value) for name, value in changes.items()}
     new = {name: value for name, value in new.items() if differ(value, state[name])}
-    if invalid(new) or not new:
-        return rejected("invalid") if new else {"outcome": "unchanged", "version": version}
-    merged = "merged" if moved and how == "merge" else "applied"
-    return {"outcome": merged, **model.write(key, state, new, now)}
+    if invalid(new):
+        return rejected("invalid")
+    if not new:
+        return {"outcome": "unchanged", "version": version}
+    merged = expected != version and how == "merge"
+    return {"outcome": "merged" if merged else "applied", **model.write(key, state, new, now)}
 
 
 def rejected(reason: str, **told: Any) -> Json:

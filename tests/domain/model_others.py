@@ -3,7 +3,7 @@ counted."""
 
 from collections.abc import Mapping
 
-from tests.domain.model import Model, Rule, create_or_update, rejected
+from tests.domain.model import Model, Rule, create, rejected, update
 from tests.domain.model_fields import Json, invalid
 
 WORDS = {
@@ -35,7 +35,7 @@ def bulk_update(model: Model, data: Json, now: str) -> Json:
     for candidate_id in dict.fromkeys(data["candidate_ids"]):
         expected = data.get("expected_versions", {}).get(candidate_id)
         single = {**data, "candidate_id": candidate_id, "expected_version": expected}
-        item = create_or_update(model, single, now)
+        item = update(model, single, now)
         told[candidate_id] = str(item.get("reason", item["outcome"]))
     if data.get("dry_run"):
         model.states, model.journal = before
@@ -54,8 +54,8 @@ def bulk_update(model: Model, data: Json, now: str) -> Json:
 
 
 SINGLES: Mapping[str, Rule] = {
-    "candidate.create.v1": create_or_update,
-    "candidate.update.v1": create_or_update,
+    "candidate.create.v1": create,
+    "candidate.update.v1": update,
     "candidate.erase.v1": erase,
 }
 ALL: Mapping[str, Rule] = {**SINGLES, "candidate.bulk-update.v1": bulk_update}
