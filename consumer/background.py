@@ -13,7 +13,7 @@ import structlog
 
 from consumer.apply import Attempt, merge_ranges, versions_total
 from consumer.decide_ahead import DecideAhead, Decided, decided
-from consumer.operation_store import NextChunk, OperationStore, item_columns
+from consumer.operation_store import Found, NextChunk, OperationStore, item_columns
 from consumer.store import NOBODY, Connection, DataRefused, HistoryRange, LaneStore
 from consumer.units import Place, item_rows, news_row
 from contract.journal import JournalRow, timestamp_text
@@ -32,6 +32,8 @@ from domain.limits import (
 from domain.verdicts import BulkItem, CandidateKey, Counts
 
 log = structlog.get_logger("consumer")
+
+_NOBODY = Found({}, {})
 
 
 class Background:
@@ -187,14 +189,14 @@ class Background:
     ) -> Decided:
         now = timestamp_text(lane.recorded_at)
         if chunk.status == "cancelled":
-            nothing = decided(chunk.part(0, 0), {}, {}, now)
+            nothing = decided(chunk.part(0, 0), _NOBODY, {}, now)
             return nothing._replace(items=cancelled_items(chunk.candidate_ids))
         if not chunk.candidate_ids:
-            return decided(chunk, {}, {}, now)
+            return decided(chunk, _NOBODY, {}, now)
         candidates = await self._operations.candidates(
             connection, chunk.operator.organization_id, chunk.candidate_ids
         )
-        chunk, ranges = _within_history(chunk, candidates)
+        chunk, ranges = _within_history(chunk, candidates.states)
         history = await self._store.history(connection, ranges) if ranges else {}
         settled = decided(chunk, candidates, history, now)
         if isolating:

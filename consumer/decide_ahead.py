@@ -8,11 +8,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from consumer.operation_store import Alike, NextChunk, OperationStore, alike
+from consumer.operation_store import Alike, Found, NextChunk, OperationStore, alike
 from consumer.store import StoreError
 from contract.lanes import LaneRow
 from domain.bulk import decide_items
-from domain.candidate import CandidateState
 from domain.limits import AHEAD_WAIT_SECONDS_MAX, ITEMS_DECIDED_AT_ONCE
 from domain.verdicts import BulkItem, CandidateKey
 from domain.working import History, Working
@@ -44,19 +43,21 @@ class _Wanted(NamedTuple):
 
 def decided(
     chunk: NextChunk,
-    candidates: Mapping[CandidateKey, CandidateState],
+    candidates: Found,
     history: History,
     now: str,
     refused: frozenset[CandidateKey] = frozenset(),
 ) -> Decided:
     """What becomes of a chunk whose candidates are so."""
-    work = Working(candidates, history, now)
-    return _decided(chunk, _items(chunk, work, refused), work)
+    work = Working(candidates.states, history, now)
+    return _decided(chunk, _items(chunk, work, refused), work, candidates.places)
 
 
-def _decided(chunk: NextChunk, items: list[BulkItem], work: Working) -> Decided:
+def _decided(
+    chunk: NextChunk, items: list[BulkItem], work: Working, places: Mapping[str, str]
+) -> Decided:
     _, updated = work.written()
-    updates = alike(chunk.operator.organization_id, chunk.order.changes, updated)
+    updates = alike(chunk.operator.organization_id, chunk.order.changes, updated, places)
     return Decided(items, work, updates)
 
 
@@ -128,9 +129,9 @@ class DecideAhead:
             first_ordinal=first_ordinal, candidate_ids=ids, expected_versions=versions
         )
         items: list[BulkItem] = []
-        work = Working(candidates, {}, _LATER)
+        work = Working(candidates.states, {}, _LATER)
         for start in range(0, len(ids), ITEMS_DECIDED_AT_ONCE):
             await asyncio.sleep(0)  # the lane's own work goes on meanwhile
             items += _items(chunk.part(start, start + ITEMS_DECIDED_AT_ONCE), work)
         await asyncio.sleep(0)
-        return _decided(chunk, items, work)
+        return _decided(chunk, items, work, candidates.places)

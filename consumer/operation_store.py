@@ -20,7 +20,7 @@ from consumer.store import (
     demand_rows,
     plain_literal,
     refusing,
-    states_of,
+    state_of,
 )
 from domain.candidate import BulkChanges, CandidateState
 from domain.filters import CandidateFilter
@@ -34,6 +34,13 @@ FILTER_WITHIN = timedelta(seconds=4)
 
 ItemColumns: TypeAlias = tuple[str, str, int, str, str, str, list[bytes | None] | None]
 """Items of one operation from an ordinal on: ids, outcomes, versions, and what failures tell."""
+
+
+class Found(NamedTuple):
+    """Candidates that there are, and by id where each stands in its table."""
+
+    states: dict[CandidateKey, CandidateState]
+    places: dict[str, str]
 
 
 class Alike(NamedTuple):
@@ -139,25 +146,25 @@ class OperationStore:
 
     async def candidates(
         self, connection: Connection, organization_id: str, candidate_ids: Iterable[str]
-    ) -> dict[CandidateKey, CandidateState]:
+    ) -> Found:
         """The candidates of one organization that there are."""
         rows = await connection.fetch(
             _CANDIDATES_IN_BULK, organization_id, plain_literal(candidate_ids)
         )
-        return states_of(rows)
+        return _found(organization_id, rows)
 
     async def chunk_at(
         self, operator: Operator, first_ordinal: int
-    ) -> tuple[list[str], list[int | None], dict[CandidateKey, CandidateState]]:
+    ) -> tuple[list[str], list[int | None], Found]:
         """A chunk's candidate ids, the versions expected of them, and those that there are, read
         beside the lane's transaction; all empty if there is no chunk."""
         at = *operator.key, first_ordinal
         async with asked(self._pool) as connection:
             chunk = await connection.fetchrow(_CHUNK_AT, *at)
             if chunk is None:
-                return [], [], {}
+                return [], [], Found({}, {})
             rows = await connection.fetch(_CANDIDATES_OF_CHUNK, *at)
-        return *_items(chunk), states_of(rows)
+        return *_items(chunk), _found(operator.organization_id, rows)
 
     async def update_alike(
         self, connection: Connection, alike: Alike, recorded_at: datetime
@@ -292,13 +299,24 @@ class OperationStore:
             return int(await connection.fetchval(_EXPIRE, lane, retention, step) or 0)
 
 
+def _found(organization_id: str, rows: Sequence[asyncpg.Record]) -> Found:
+    return Found(
+        {(organization_id, row[0]): state_of(organization_id, row) for row in rows},
+        {row[0]: row[-1] for row in rows},
+    )
+
+
 def alike(
-    organization_id: str, changes: BulkChanges, updated: Sequence[tuple[int, CandidateState]]
+    organization_id: str,
+    changes: BulkChanges,
+    updated: Sequence[tuple[int, CandidateState]],
+    places: Mapping[str, str],
 ) -> Alike:
-    """Candidates that got the same changes, with the versions that were seen."""
+    """Candidates that got the same changes, with the versions that were seen, and where."""
     tags = [array_literal(state["tags"]) for _, state in updated] if "tags" in changes else None
     columns = (
         organization_id, plain_literal(state["candidate_id"] for _, state in updated),
+        array_literal([places[state["candidate_id"]] for _, state in updated]),
         plain_literal(seen for seen, _ in updated), tags, changes.get("status"),
         "pipeline_stage" in changes, changes.get("pipeline_stage"), "rating" in changes,
         changes.get("rating"), "source" in changes, changes.get("source"),

@@ -19,7 +19,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from consumer.sqlfiles import statement
 from contract.dead_letters import DEAD_LETTER_COLUMNS, dead_letter_values
-from contract.journal import COLUMNS, JournalRow, rare_timestamp_text
+from contract.journal import COLUMNS, JournalRow, timestamp_text
 from contract.lanes import LaneRow
 from domain.candidate import CandidateState
 from domain.decide import CandidateKey, Settled
@@ -214,7 +214,8 @@ class LaneStore:
         self, connection: Connection, keys: Sequence[CandidateKey]
     ) -> dict[CandidateKey, CandidateState]:
         organizations, candidates = map(plain_literal, zip(*keys, strict=True))
-        return states_of(await connection.fetch(_CANDIDATES, organizations, candidates))
+        rows = await connection.fetch(_CANDIDATES, organizations, candidates)
+        return {(row[-1], row[0]): state_of(row[-1], row) for row in rows}
 
     async def history(
         self, connection: Connection, ranges: Sequence[HistoryRange]
@@ -343,19 +344,30 @@ class LaneStore:
             return cast(datetime, await connection.fetchval(_ENSURE_PARTITIONS, ahead))
 
 
-def states_of(rows: Iterable[asyncpg.Record]) -> dict[CandidateKey, CandidateState]:
-    """Candidates as they are decided on; the rows begin with organization and id, as text.
+def state_of(organization_id: str, row: asyncpg.Record) -> CandidateState:
+    """A candidate as it is decided on, from a row that ends with something else.
 
-    They have no `updated_at`: nothing depends on it, and each change sets it anew.
+    It has no `updated_at`: nothing depends on it, and each change sets it anew.
     """
-    states: dict[CandidateKey, CandidateState] = {}
-    names: tuple[str, ...] = ()
-    for row in rows:
-        names = names or tuple(row.keys())
-        state = dict(zip(names, row, strict=True))  # a record's own way is slower
-        state["created_at"] = rare_timestamp_text(state["created_at"])
-        states[row[0], row[1]] = cast(CandidateState, state)
-    return states
+    (candidate_id, first_name, last_name, email, phone, status, pipeline_stage, rating, source,
+     tags, attributes, version, created_at, _) = row  # fmt: skip
+    state: Any = {
+        "organization_id": organization_id,
+        "candidate_id": candidate_id,
+        "first_name": first_name,
+        "last_name": last_name,
+        "email": email,
+        "phone": phone,
+        "status": status,
+        "pipeline_stage": pipeline_stage,
+        "rating": rating,
+        "source": source,
+        "tags": tags,
+        "attributes": attributes,
+        "version": version,
+        "created_at": timestamp_text(created_at),
+    }
+    return state  # type: ignore[no-any-return]
 
 
 @asynccontextmanager

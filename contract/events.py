@@ -251,7 +251,7 @@ class EventBuilder:
             *fixed,
             self._source,
             ("ce_id", event_id(topic, row.lane, sequence).encode()),
-            ("ce_time", timestamp_text(row.recorded_at).encode()),
+            _time_header(row.recorded_at),
             ("ce_sequence", b"%020d" % sequence),
         ]
         if row.candidate_id is not None:
@@ -270,7 +270,12 @@ def event_id(topic: str, partition: int, sequence: int) -> str:
     return f"{topic}/{partition}/{sequence}"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=64)
+def _time_header(instant: datetime) -> _Header:
+    return ("ce_time", timestamp_text(instant).encode())
+
+
+@lru_cache(maxsize=64)
 def _milliseconds(instant: datetime) -> int:
     return int(instant.timestamp() * 1000)
 

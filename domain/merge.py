@@ -47,7 +47,7 @@ def changed_fields(state: CandidateState, changes: Changes) -> dict[str, Any]:
         InvalidCommand: the result would break a rule of CONTRACT.md 4.
     """
     changed: dict[str, Any] = {}
-    old = cast(dict[str, Any], state)
+    old: Any = state  # with fields by names that only run time knows
     for name, patch in changes.items():
         value: Any = patch
         if name == "tags":

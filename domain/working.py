@@ -152,12 +152,9 @@ class Working:
             return invalid(error.errors)
         if not new_values:
             return Verdict("unchanged", version=version, previous_version=version)
-        old = cast(dict[str, Any], state)
+        old: Any = state  # with fields by names that only run time knows
         changed = {name: {"from": old[name], "to": value} for name, value in new_values.items()}
-        new = cast(
-            CandidateState,
-            {**old, **new_values, "version": version + 1, "updated_at": self._now},
-        )
+        new: Any = {**old, **new_values, "version": version + 1, "updated_at": self._now}
         merged = moved and on_conflict == "merge"
         change = Change(version, changed, new)
         return Verdict("merged" if merged else "applied", None, version + 1, version, change=change)

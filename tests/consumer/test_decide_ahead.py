@@ -300,6 +300,43 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'funnel reb
 """
 
 
+async def test_chunks__whose_candidates_were_moved_since(
+    own_bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that is written anew between reading and writing: each stands elsewhere."""
+    bed, chunk_at, update_alike = own_bed, OperationStore.chunk_at, OperationStore.update_alike
+    moving: list[asyncio.Task[str]] = []
+    tries: list[str] = []
+
+    async def moved_behind(self: OperationStore, operator: Operator, first: int) -> Any:
+        found = await chunk_at(self, operator, first)
+        if first == 7 * CHUNK:  # begins once the chunk before is written, ends before the next
+            cluster = "CLUSTER candidates USING candidates_updated_at"
+            moving.append(asyncio.create_task(bed.database.execute(cluster)))
+        return found
+
+    async def tried(self: OperationStore, *a: Any) -> None:
+        tries.append("")
+        try:
+            await update_alike(self, *a)
+        except TryAgain:
+            tries[-1] = "again"
+            raise
+
+    async with bed.consuming(chunk_items=CHUNK):
+        keys = await people(bed, 10 * CHUNK, lane=0)
+        monkeypatch.setattr(OperationStore, "chunk_at", moved_behind)
+        monkeypatch.setattr(OperationStore, "update_alike", tried)
+        command = bulk(keys[0][0], {"rating": 1}, filter={"status": "new"})
+        await bed.settle(command)
+        total = len(keys)
+        assert (await ended(bed, operation_of(command)))["counts"] == counts(total, applied=total)
+    await moving[0]
+    assert tries.count("again") == 1
+    for key in keys:
+        assert [event.data["version"] for event in bed.changes_of(key)] == [1, 2]
+
+
 async def test_chunk__that_is_refused_has_its_turn_again(own_bed: Bed) -> None:
     """And not the other organization, until whose end it would be refused each time."""
     bed = own_bed

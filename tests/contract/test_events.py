@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 import pytest
 from cloudevents.core.bindings import kafka
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contract.events import EventBuilder, OutputRecord
-from contract.journal import BUILDER, JournalRow
+from contract.journal import BUILDER, JournalRow, timestamp_text
 from contract.record import SourceRecord, pack
 from contract.schemas import adapter
 from contract.topics import OUTPUT_MESSAGE_BYTES_MAX, Topics
@@ -24,6 +24,13 @@ RECORDED_AT = datetime(2026, 11, 23, 12, 0, 0, 120, tzinfo=UTC)
 MIB = 1024 * 1024
 
 BUILD = EventBuilder(TOPICS, "/here").records
+
+
+@given(st.datetimes(datetime(1970, 1, 1), timezones=st.just(UTC)))
+@example(datetime(2026, 11, 23, 12, tzinfo=UTC))
+@example(datetime(2026, 11, 23, 12, 0, 0, 120000, tzinfo=UTC))
+def test_timestamp_text__has_six_digits_of_a_second(instant: datetime) -> None:
+    assert timestamp_text(instant) == instant.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def row(**fields: Any) -> JournalRow:
