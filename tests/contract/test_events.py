@@ -26,7 +26,7 @@ MIB = 1024 * 1024
 BUILD = EventBuilder(TOPICS, "/here").records
 
 
-@given(st.datetimes(datetime(1970, 1, 1), timezones=st.just(UTC)))
+@given(st.datetimes(datetime(1970, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
 @example(datetime(2026, 11, 23, 12, tzinfo=UTC))
 @example(datetime(2026, 11, 23, 12, 0, 0, 120000, tzinfo=UTC))
 def test_timestamp_text__has_six_digits_of_a_second(instant: datetime) -> None:
