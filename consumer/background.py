@@ -13,7 +13,7 @@ import structlog
 
 from consumer.apply import Attempt, merge_ranges, versions_total
 from consumer.decide_ahead import DecideAhead, Decided, decided
-from consumer.operation_store import Found, NextChunk, OperationStore, item_columns
+from consumer.operation_store import NONE_FOUND, NextChunk, OperationStore, item_columns
 from consumer.store import NOBODY, Connection, DataRefused, HistoryRange, LaneStore
 from consumer.units import Place, item_rows, news_row
 from contract.journal import JournalRow, timestamp_text
@@ -32,8 +32,6 @@ from domain.limits import (
 from domain.verdicts import BulkItem, CandidateKey, Counts
 
 log = structlog.get_logger("consumer")
-
-_NOBODY = Found({}, {})
 
 
 class Background:
@@ -189,10 +187,10 @@ class Background:
     ) -> Decided:
         now = timestamp_text(lane.recorded_at)
         if chunk.status == "cancelled":
-            nothing = decided(chunk.part(0, 0), _NOBODY, {}, now)
+            nothing = decided(chunk.part(0, 0), NONE_FOUND, {}, now)
             return nothing._replace(items=cancelled_items(chunk.candidate_ids))
         if not chunk.candidate_ids:
-            return decided(chunk, _NOBODY, {}, now)
+            return decided(chunk, NONE_FOUND, {}, now)
         candidates = await self._operations.candidates(
             connection, chunk.operator.organization_id, chunk.candidate_ids
         )

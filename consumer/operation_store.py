@@ -43,6 +43,9 @@ class Found(NamedTuple):
     places: dict[str, str]
 
 
+NONE_FOUND = Found({}, {})
+
+
 class Alike(NamedTuple):
     """So many candidates that get the same changes, as PostgreSQL takes them."""
 
@@ -162,7 +165,7 @@ class OperationStore:
         async with asked(self._pool) as connection:
             chunk = await connection.fetchrow(_CHUNK_AT, *at)
             if chunk is None:
-                return [], [], Found({}, {})
+                return [], [], NONE_FOUND
             rows = await connection.fetch(_CANDIDATES_OF_CHUNK, *at)
         return *_items(chunk), _found(operator.organization_id, rows)
 

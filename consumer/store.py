@@ -351,7 +351,7 @@ def state_of(organization_id: str, row: asyncpg.Record) -> CandidateState:
     """
     (candidate_id, first_name, last_name, email, phone, status, pipeline_stage, rating, source,
      tags, attributes, version, created_at, _) = row  # fmt: skip
-    state: Any = {
+    return {  # type: ignore[typeddict-item]  # `updated_at`
         "organization_id": organization_id,
         "candidate_id": candidate_id,
         "first_name": first_name,
@@ -367,7 +367,6 @@ def state_of(organization_id: str, row: asyncpg.Record) -> CandidateState:
         "version": version,
         "created_at": timestamp_text(created_at),
     }
-    return state  # type: ignore[no-any-return]
 
 
 @asynccontextmanager

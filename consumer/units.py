@@ -6,7 +6,7 @@ from typing import NamedTuple
 import orjson
 
 from consumer.operation_store import Operator
-from contract.journal import BUILDER, JournalRow, Kind, timestamp_text
+from contract.journal import JournalRow, Kind, timestamp_text
 from contract.lanes import LaneRow
 from domain.outcomes import OperationStatus
 from domain.verdicts import BulkItem, Counts
@@ -54,7 +54,7 @@ def item_rows(place: Place, operator: Operator, items: Iterable[BulkItem]) -> li
                 recorded_at, number, journal_sequence, result_sequence, change_sequence, "item",
                 source_offset, None, None, organization_id, candidate_id, command_id, source,
                 command_type, actor, None, None, verdict.version, change.previous_version, None,
-                data, None, parent, state, BUILDER, operation_id,
+                data, None, parent, state, operation_id=operation_id,
             )
         )  # fmt: skip
         journal_sequence += 1

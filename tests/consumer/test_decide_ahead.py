@@ -18,6 +18,7 @@ from consumer.store import NOBODY, Connection, LaneStore, StoreAway, TryAgain, o
 from contract.journal import timestamp_text
 from contract.lanes import LaneRow
 from domain.outcomes import OperationStatus
+from domain.verdicts import CandidateKey
 from tests.consumer.bulk import PROGRESSED, bulk, control, counts, ended, people
 from tests.consumer.conftest import Bed, update
 from tests.consumer.test_bulk import operation_of
@@ -248,6 +249,14 @@ async def test_chunks__whatever_becomes_of_their_transactions(
     assert next(commits) > 3
 
 
+async def applied_to_all(bed: Bed, keys: list[CandidateKey]) -> None:
+    """An operation over all of an organization, of which each candidate is changed."""
+    command = bulk(keys[0][0], {"rating": 1}, filter={"status": "new"})
+    await bed.settle(command)
+    total = len(keys)
+    assert (await ended(bed, operation_of(command)))["counts"] == counts(total, applied=total)
+
+
 async def test_chunks__see_a_repair_that_came_behind_the_decision(
     own_bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,10 +293,7 @@ async def test_chunks__see_a_repair_that_came_behind_the_decision(
         repairer = await opened.enter_async_context(open_repairer(bed.database_url, actor="ann"))
         monkeypatch.setattr(OperationStore, "chunk_at", reading_what_is_false)
         monkeypatch.setattr(OperationStore, "advance", waited_for)
-        command = bulk(keys[0][0], {"rating": 1}, filter={"status": "new"})
-        await bed.settle(command)
-        total = len(keys)
-        assert (await ended(bed, operation_of(command)))["counts"] == counts(total, applied=total)
+        await applied_to_all(bed, keys)
         assert await repairing[0] == CHUNK
     for key in keys:
         changed = bed.changes_of(key)[-1].data["changed"]
@@ -306,7 +312,7 @@ async def test_chunks__whose_candidates_were_moved_since(
     """A table that is written anew between reading and writing: each stands elsewhere."""
     bed, chunk_at, update_alike = own_bed, OperationStore.chunk_at, OperationStore.update_alike
     moving: list[asyncio.Task[str]] = []
-    tries: list[str] = []
+    refused: list[TryAgain] = []
 
     async def moved_behind(self: OperationStore, operator: Operator, first: int) -> Any:
         found = await chunk_at(self, operator, first)
@@ -316,23 +322,19 @@ async def test_chunks__whose_candidates_were_moved_since(
         return found
 
     async def tried(self: OperationStore, *a: Any) -> None:
-        tries.append("")
         try:
             await update_alike(self, *a)
-        except TryAgain:
-            tries[-1] = "again"
+        except TryAgain as error:
+            refused.append(error)
             raise
 
     async with bed.consuming(chunk_items=CHUNK):
         keys = await people(bed, 10 * CHUNK, lane=0)
         monkeypatch.setattr(OperationStore, "chunk_at", moved_behind)
         monkeypatch.setattr(OperationStore, "update_alike", tried)
-        command = bulk(keys[0][0], {"rating": 1}, filter={"status": "new"})
-        await bed.settle(command)
-        total = len(keys)
-        assert (await ended(bed, operation_of(command)))["counts"] == counts(total, applied=total)
+        await applied_to_all(bed, keys)
     await moving[0]
-    assert tries.count("again") == 1
+    assert len(refused) == 1
     for key in keys:
         assert [event.data["version"] for event in bed.changes_of(key)] == [1, 2]
 
@@ -381,11 +383,7 @@ async def test_chunks__go_on_without_what_is_not_answered(
     monkeypatch.setattr("consumer.decide_ahead.AHEAD_WAIT_SECONDS_MAX", 0.1)
     async with bed.consuming(chunk_items=CHUNK):
         keys = await people(bed, 10 * CHUNK, lane=0)
-        command = bulk(keys[0][0], {"rating": 1}, filter={"status": "new"})
-        await bed.settle(command)
-        assert (await ended(bed, operation_of(command)))["counts"] == counts(
-            10 * CHUNK, applied=10 * CHUNK
-        )
+        await applied_to_all(bed, keys)
     assert not reading.empty()
     while not reading.empty():
         assert (task := reading.get_nowait()) is not None
